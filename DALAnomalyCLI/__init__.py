@@ -1,0 +1,1 @@
+"""The `dal-anomaly` command line: a thin layer of files, progress and exit codes over `DALAnomalyLib`."""

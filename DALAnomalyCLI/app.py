@@ -1,0 +1,53 @@
+"""The `dal-anomaly` program: its commands and nothing else.
+
+What is imported here is imported by `dal-anomaly --help`, so the commands import torch, SimpleITK and matplotlib only
+when they run.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from DALAnomalyCLI.detect import detect
+from DALAnomalyCLI.evaluate import evaluate
+from DALAnomalyCLI.model import info
+from DALAnomalyCLI.reporting import RESEARCH_USE
+from DALAnomalyLib import __version__
+
+app = typer.Typer(
+    help=f"Unsupervised anomaly detection in brain MRI. {RESEARCH_USE}",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+model_app = typer.Typer(help="Look into model files.", no_args_is_help=True)
+app.add_typer(model_app, name="model")
+app.command()(detect)
+app.command()(evaluate)
+model_app.command()(info)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dal-anomaly {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""The record beside every result: what was run on what, by which versions; never who the patient is."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+
+from DALAnomalyLib import __version__
+
+MANIFEST_VERSION = 1
+_CHUNK = 1 << 20
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that can change a result."""
+    found = {package: _package_version(package) for package in ("torch", "SimpleITK", "numpy", "scipy")}
+    return {
+        "DALAnomaly": __version__,
+        **found,
+        "python": platform.python_version(),
+        "platform": f"{sys.platform} {platform.machine()}",
+    }
+
+
+def _package_version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def describe_input(path: Path) -> dict[str, Any]:
+    """File name, number of files and SHA-256 of an input.
+
+    A DICOM folder is not named (its name is often the patient's), and its digest does not depend on file names: it is
+    the digest of the sorted digests of its files.
+    """
+    files = _files_of(path)
+    digests = sorted(_digest(file) for file in files)
+    digest = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    return {"name": shown_name(path), "files": len(files), "sha256": digest}
+
+
+def shown_name(path: Path) -> str:
+    """The name under which an input appears in results: its file name, or `DICOM series` for a folder."""
+    return "DICOM series" if path.is_dir() else path.name
+
+
+def _files_of(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.is_file())
+    if path.suffix.lower() == ".mhd":
+        return [path, *_raw_data_of(path)]
+    return [path]
+
+
+def _raw_data_of(header: Path) -> list[Path]:
+    """The file that the last line of a MetaImage header names, where it exists."""
+    for line in header.read_text(encoding="latin-1").splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == "ElementDataFile":
+            data = header.parent / value.strip()
+            return [data] if data.is_file() else []
+    return []
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in a folder of results, by name."""
+    return {file.name: _digest(file) for file in sorted(folder.iterdir())}
+
+
+def describe_times(started: datetime) -> dict[str, Any]:
+    """Start and end in UTC and the seconds between them; `started` must carry its time zone."""
+    finished = datetime.now(timezone.utc)
+    return {
+        "started": started.astimezone(timezone.utc).isoformat(timespec="seconds"),
+        "finished": finished.isoformat(timespec="seconds"),
+        "seconds": round((finished - started).total_seconds(), 3),
+    }
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: numbers without NaN, lists, text; of an absolute path only the last name stays."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int):
+        return value
+    return _without_folders(str(value))
+
+
+def _without_folders(text: str) -> str:
+    """Shorten the words of a text that are absolute paths (POSIX or Windows) to their last name."""
+    return " ".join(_last_name(word) for word in text.split(" "))
+
+
+def _last_name(word: str) -> str:
+    for kind in (PurePosixPath, PureWindowsPath):
+        path = kind(word)
+        if path.is_absolute() and len(path.parts) > 2:
+            return path.name
+    return word

@@ -1,0 +1,1 @@
+"""How well anomaly maps agree with lesion masks (paper section 4.2.2)."""

@@ -1,0 +1,176 @@
+"""Model files: everything a detector needs in one file that can be checked and is safe to open.
+
+A model file is a zip archive of `metadata.json` (readable by people), `weights.pt` (tensors alone, read with
+PyTorch's `weights_only`) and `SHA256` over both. Files in `Resources/Models` must also match its `SHA256SUMS`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from DALAnomalyLib.configuration import ModelConfig, from_dictionary, to_dictionary
+from DALAnomalyLib.errors import ModelFileError, UsageError
+from DALAnomalyLib.network.dal_network import DALNetwork
+from DALAnomalyLib.preprocessing.intensity_standardisation import Landmarks
+from DALAnomalyLib.resources import resource_file, resource_folder
+
+FORMAT = "dal-anomaly-model"
+FORMAT_VERSION = 1
+DEFAULT_MODEL = "default.dalmodel"
+CHECKSUMS = "SHA256SUMS"
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """What a model is, how its scale was set and where it comes from."""
+
+    version: str
+    config: ModelConfig
+    landmarks: dict[str, Landmarks]
+    """Standard intensity scale per sequence."""
+    thresholds: dict[str, dict[str, float]]
+    """Sequence to kind of score to the recommended threshold on the score map."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Data, steps and measured figures, for people to read."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model."""
+
+    metadata: ModelMetadata
+    network: DALNetwork
+    templates: dict[str, Tensor]
+    """Mean healthy image per sequence on the model grid, float32 (D, H, W), 0 outside the mean brain."""
+    digest: str
+    """SHA256 of the model file."""
+
+
+def save_model(path: Path, metadata: ModelMetadata, network: DALNetwork, templates: dict[str, Tensor]) -> str:
+    """Write a model file atomically, weights in half precision; returns its SHA256."""
+    weights = io.BytesIO()
+    state = {name: value.detach().cpu().half() for name, value in network.state_dict().items()}
+    torch.save({"network": state, "templates": {k: v.detach().cpu().half() for k, v in templates.items()}}, weights)
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION} | _to_plain(metadata)
+    content = {"metadata.json": json.dumps(header, indent=1).encode(), "weights.pt": weights.getvalue()}
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in (content | {"SHA256": _checksum(content).encode()}).items():
+            file.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)  # no dates: equal models are equal files
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_bytes(archive.getvalue())
+    os.replace(temporary, path)
+    return hashlib.sha256(archive.getvalue()).hexdigest()
+
+
+def load_model(path: Path | None = None, device: torch.device | None = None) -> Model:
+    """Read and check a model file; without `path`, the one that ships with the project.
+
+    Raises:
+        ModelFileError: The file is missing, is no model, was changed, or is of another format version.
+    """
+    path = path or resource_file("Models", DEFAULT_MODEL)
+    data = _read(path)
+    digest = hashlib.sha256(data).hexdigest()
+    _check_shipped(path, digest)
+    header, weights = _unpack(path, data)
+    try:
+        metadata = _from_plain(header)
+        tensors = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
+        network = DALNetwork(metadata.config)
+        network.load_state_dict({name: value.float() for name, value in tensors["network"].items()})
+    except (KeyError, TypeError, ValueError, RuntimeError, UsageError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        msg = f"{path} does not fit this version of DALAnomaly ({reason}); use a model made for it"
+        raise ModelFileError(msg) from error
+    templates = {name: value.float().to(device) for name, value in tensors["templates"].items()}
+    return Model(metadata, network.to(device).eval(), templates, digest)
+
+
+def write_checksums(folder: Path) -> None:
+    """Write `SHA256SUMS` for all model files of a folder, in the format of sha256sum."""
+    files = sorted(folder.glob("*.dalmodel"))
+    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}" for file in files]
+    (folder / CHECKSUMS).write_text("\n".join(lines) + "\n", encoding="ascii")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        msg = f"model file {path} cannot be read ({error.strerror}); check the path, or leave --model out"
+        raise ModelFileError(msg) from error
+
+
+def _check_shipped(path: Path, digest: str) -> None:
+    """A shipped model must be the one that was shipped: its own checksum could have been forged with it."""
+    try:
+        folder = resource_folder("Models")
+    except ModelFileError:
+        return
+    if path.resolve().parent != folder.resolve() or not (folder / CHECKSUMS).exists():
+        return
+    listed = (folder / CHECKSUMS).read_text(encoding="ascii").splitlines()
+    if f"{digest}  {path.name}" not in listed:
+        msg = f"{path} is not the model that was shipped (see {CHECKSUMS} beside it); install DALAnomaly again"
+        raise ModelFileError(msg)
+
+
+def _unpack(path: Path, data: bytes) -> tuple[dict[str, Any], bytes]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as file:
+            content = {name: file.read(name) for name in ("metadata.json", "weights.pt")}
+            stated = file.read("SHA256").decode()
+            header = json.loads(content["metadata.json"])
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError) as error:
+        msg = f"{path} is not a DALAnomaly model file, or is damaged; train one or use the one that ships"
+        raise ModelFileError(msg) from error
+    if stated != _checksum(content):
+        msg = f"{path} was changed after it was written (its checksum does not match); get it again from its source"
+        raise ModelFileError(msg)
+    if header.get("format") != FORMAT or header.get("format_version") != FORMAT_VERSION:
+        msg = (
+            f"{path} has format {header.get('format')} {header.get('format_version')}, this version reads "
+            f"{FORMAT} {FORMAT_VERSION}; use a model made for it"
+        )
+        raise ModelFileError(msg)
+    return header, content["weights.pt"]
+
+
+def _checksum(content: dict[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(content):
+        digest.update(name.encode() + hashlib.sha256(content[name]).digest())
+    return digest.hexdigest()
+
+
+def _to_plain(metadata: ModelMetadata) -> dict[str, Any]:
+    landmarks = {name: asdict(value) for name, value in metadata.landmarks.items()}
+    return {
+        "version": metadata.version,
+        "config": to_dictionary(metadata.config),
+        "landmarks": landmarks,
+        "thresholds": metadata.thresholds,
+        "training": metadata.training,
+    }
+
+
+def _from_plain(header: dict[str, Any]) -> ModelMetadata:
+    return ModelMetadata(
+        version=header["version"],
+        config=from_dictionary(ModelConfig, header["config"], "model configuration"),
+        landmarks={name: from_dictionary(Landmarks, values) for name, values in header["landmarks"].items()},
+        thresholds=header["thresholds"],
+        training=header["training"],
+    )

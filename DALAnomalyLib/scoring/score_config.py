@@ -1,0 +1,69 @@
+"""How an anomaly map is made: the options of paper section 3.5.2, without importing torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias, get_args
+
+from DALAnomalyLib.errors import UsageError
+
+ScoreKind: TypeAlias = Literal["hybrid", "l1", "ssim", "intensity"]
+SsimWindow: TypeAlias = Literal["uniform7", "gaussian11"]
+Sign: TypeAlias = Literal["absolute", "positive", "negative"]
+
+SCORE_KINDS: tuple[ScoreKind, ...] = get_args(ScoreKind)
+DARK_ANOMALIES = frozenset({"T1"})
+"""Sequences on which most lesions are dark: plain intensity looks for them on that side."""
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """Options of the anomaly map; the defaults of the kernel sizes are the paper's (section 3.5.2, Appendix D).
+
+    Attributes:
+        kind: "hybrid" is Eq. 15, "l1" and "ssim" are its factors (Table 5), "intensity" is the image without a model.
+        ssim_window: 7-voxel cube, or an 11-tap Gaussian of sigma 1.5.
+        minimum_filter: edge of the cube in voxels of the grid, odd; 0 turns the filter off.
+        mean_filter: the same for the mean filter.
+        mask_erosion: the same for the erosion of the brain mask.
+        sign: which differences image - pseudo-healthy count: all, only brighter ("positive") or only darker ones
+            ("negative"). For "intensity", "negative" means that dark is anomalous.
+
+    Raises:
+        UsageError: a value is none of the above.
+    """
+
+    kind: ScoreKind = "hybrid"
+    ssim_window: SsimWindow = "uniform7"
+    minimum_filter: int = 3
+    mean_filter: int = 9
+    mask_erosion: int = 3
+    sign: Sign = "absolute"
+
+    def __post_init__(self) -> None:
+        """Refuse values that no step of the score could use."""
+        _check_choice("kind", self.kind, get_args(ScoreKind))
+        _check_choice("ssim_window", self.ssim_window, get_args(SsimWindow))
+        _check_choice("sign", self.sign, get_args(Sign))
+        _check_size("minimum_filter", self.minimum_filter)
+        _check_size("mean_filter", self.mean_filter)
+        _check_size("mask_erosion", self.mask_erosion)
+
+    def of_kind(self, kind: ScoreKind, sequence: str) -> ScoreConfig:
+        """The same post-processing for another kind of score (Table 5) of a scan of `sequence`."""
+        if kind != "intensity":
+            return replace(self, kind=kind)
+        return replace(self, kind=kind, sign="negative" if sequence in DARK_ANOMALIES else "positive")
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        msg = f"score option {name} is {value!r}; choose one of {', '.join(choices)}"
+        raise UsageError(msg)
+
+
+def _check_size(name: str, value: Any) -> None:
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if not is_integer or value < 0 or (value > 0 and value % 2 == 0):
+        msg = f"score option {name} is {value!r}; give an odd kernel size in voxels, or 0 to turn the step off"
+        raise UsageError(msg)

@@ -1,0 +1,39 @@
+"""The anomaly map of a scan: score, minimum filter, mean filter, eroded brain mask (section 3.5.2)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from DALAnomalyLib.scoring.anomaly_scores import hybrid_score, intensity_score, l1_score, ssim_score
+from DALAnomalyLib.scoring.filters import erode_mask, mean_filter, minimum_filter
+from DALAnomalyLib.scoring.score_config import ScoreConfig
+
+
+def score_map(image: Tensor, healthy: Tensor, brain: Tensor, config: ScoreConfig) -> Tensor:
+    """Score every voxel and suppress noise, unevenness and the brain's boundary, in the order of the paper.
+
+    Args:
+        image: x, (B, 1, D, H, W), standardised to [0, 1].
+        healthy: x_r, the pseudo-healthy image, the same shape and units; not looked at for the "intensity" score.
+        brain: the same shape, brain where > 0.
+        config: which score and which kernel sizes, in voxels of this grid.
+
+    Returns:
+        Float32 (B, 1, D, H, W), unitless, at least 0 and 0 outside the eroded brain.
+
+    Raises:
+        GeometryError: the shapes differ, or the grid is smaller than a kernel.
+    """
+    score = _score(image, healthy, brain, config)
+    smooth = mean_filter(minimum_filter(score, config.minimum_filter), config.mean_filter)
+    return smooth * erode_mask(brain > 0, config.mask_erosion)
+
+
+def _score(image: Tensor, healthy: Tensor, brain: Tensor, config: ScoreConfig) -> Tensor:
+    if config.kind == "hybrid":
+        return hybrid_score(image, healthy, brain, config.ssim_window, config.sign)
+    if config.kind == "l1":
+        return l1_score(image, healthy, brain, config.sign)
+    if config.kind == "ssim":
+        return ssim_score(image, healthy, brain, config.ssim_window, config.sign)
+    return intensity_score(image, brain, config.sign)

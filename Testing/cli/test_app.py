@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+import DALAnomalyLib
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "SimpleITK", "matplotlib", "scipy")
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    code = f"""
+import sys
+from DALAnomalyCLI.app import app
+try:
+    app(["--help"], prog_name="dal-anomaly")
+finally:
+    loaded = [name for name in {HEAVY} if name in sys.modules]
+    assert not loaded, f"--help imports {{loaded}}"
+"""
+    seconds = []
+    for _ in range(3):  # the machine may be busy; the quickest run tells
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+        seconds.append(time.perf_counter() - started)
+        assert done.returncode == 0, done.stderr
+        assert "detect" in done.stdout
+    assert min(seconds) < 1.5
+
+
+@pytest.mark.parametrize("command", [["detect"], ["evaluate"], ["model"], ["model", "info"]])
+def test_every_command_explains_itself(run: Callable[..., Result], command: list[str]) -> None:
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert "--help" in result.output
+
+
+def test_version_is_the_librarys(run: Callable[..., Result]) -> None:
+    result = run("--version")
+    assert result.exit_code == 0
+    assert result.output == f"dal-anomaly {DALAnomalyLib.__version__}\n"
+
+
+def test_unknown_command_is_a_usage_error(run: Callable[..., Result]) -> None:
+    result = run("detekt")
+    assert result.exit_code == 2
+    assert "detekt" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_program_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "DALAnomalyCLI.app", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("dal-anomaly ")

@@ -1,0 +1,596 @@
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from typer.testing import Result
+
+from DALAnomalyCLI.detect import FINDING_COLUMNS, RESULT_FILES
+from DALAnomalyLib.volume import Grid, Volume
+from DALAnomalyLib.volume_io import read_volume, to_sitk, write_volume
+
+Run = Callable[..., Result]
+ROOT = Path(__file__).parents[2]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def command(*arguments: Any) -> list[str]:
+    return [sys.executable, "-m", "DALAnomalyCLI.app", "detect", *map(str, arguments)]
+
+
+@pytest.fixture(scope="module")
+def detect(model_file: Path) -> Callable[..., Result]:
+    """Run `detect` with the tiny model on the CPU."""
+    from typer.testing import CliRunner
+
+    from DALAnomalyCLI.app import app
+
+    def invoke(*arguments: Any) -> Result:
+        options = ["--model", str(model_file), "--device", "cpu", *map(str, arguments)]
+        if "--sequence" not in options:
+            options += ["--sequence", "T2"]
+        return CliRunner().invoke(app, ["detect", *options])
+
+    return invoke
+
+
+@pytest.fixture(scope="module")
+def result(detect: Run, phantom: Volume, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """One finished run: the input and its folder of results."""
+    folder = tmp_path_factory.mktemp("detect")
+    write_volume(phantom, folder / "scan.nii.gz")
+    done = detect(folder / "scan.nii.gz", "-o", folder / "out", "--threshold", "0.01")
+    assert done.exit_code == 0, done.output
+    return folder / "scan.nii.gz", folder / "out"
+
+
+# --- a run that goes well ---------------------------------------------------------------------------------------------
+
+
+def test_all_results_and_nothing_else_appear(result: tuple[Path, Path]) -> None:
+    source, out = result
+    assert names(out) == sorted(RESULT_FILES)
+    assert names(out.parent) == sorted([source.name, out.name])
+
+
+@pytest.mark.parametrize(
+    ("file", "pixel_type"),
+    [
+        ("anomaly.nii.gz", sitk.sitkFloat32),
+        ("pseudo_healthy.nii.gz", sitk.sitkFloat32),
+        ("tissues.nii.gz", sitk.sitkUInt8),
+        ("edges.nii.gz", sitk.sitkUInt8),
+        ("brain_mask.nii.gz", sitk.sitkUInt8),
+        ("findings_mask.nii.gz", sitk.sitkUInt16),
+    ],
+)
+def test_volumes_lie_on_the_grid_of_the_scan(result: tuple[Path, Path], file: str, pixel_type: int) -> None:
+    scan, image = sitk.ReadImage(str(result[0])), sitk.ReadImage(str(result[1] / file))
+    assert image.GetPixelID() == pixel_type
+    assert image.GetSize() == scan.GetSize()
+    np.testing.assert_allclose(image.GetSpacing(), scan.GetSpacing(), atol=1e-6)
+    np.testing.assert_allclose(image.GetOrigin(), scan.GetOrigin(), atol=1e-4)
+    np.testing.assert_allclose(image.GetDirection(), scan.GetDirection(), atol=1e-6)
+
+
+def test_findings_table_agrees_with_the_findings_mask(result: tuple[Path, Path]) -> None:
+    with (result[1] / "findings.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    mask = sitk.ReadImage(str(result[1] / "findings_mask.nii.gz"))
+    statistics = sitk.LabelShapeStatisticsImageFilter()
+    statistics.Execute(mask)
+    assert rows, "the threshold is low enough for findings"
+    assert tuple(rows[0]) == FINDING_COLUMNS
+    assert [int(row["id"]) for row in rows] == list(statistics.GetLabels())
+    for row in rows:
+        label = int(row["id"])
+        assert float(row["volume_ml"]) == pytest.approx(statistics.GetPhysicalSize(label) / 1000, rel=1e-4)
+        left, back, up = statistics.GetCentroid(label)
+        centroid = [float(row[f"centroid_{axis}_mm"]) for axis in "ras"]
+        assert centroid == pytest.approx([-left, -back, up], abs=0.01)
+        assert 0 < float(row["mean"]) <= float(row["peak"])
+
+
+def test_manifest_records_the_run(result: tuple[Path, Path], model_file: Path) -> None:
+    _, out = result
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["tool"] == "DALAnomaly"
+    assert manifest["input"]["name"] == "scan.nii.gz"
+    assert manifest["input"]["shape_kji"] == [36, 44, 36]
+    assert manifest["requested"] == {"sequence": "T2", "device": "cpu", "threshold": 0.01}
+    assert manifest["parameters"]["sequence"] == "T2"
+    assert manifest["parameters"]["threshold"] == 0.01
+    assert manifest["parameters"]["sequence_evidence"]
+    assert manifest["device"] == "cpu"
+    assert set(manifest["outputs"]) == set(RESULT_FILES) - {"manifest.json"}
+    assert {"python", "torch", "SimpleITK", "DALAnomaly"} <= set(manifest["versions"])
+    assert manifest["model"]["sha256"] == hashlib.sha256(model_file.read_bytes()).hexdigest()
+    assert manifest["times"]["seconds"] > 0
+
+
+def test_no_folder_of_the_user_appears_in_any_text(result: tuple[Path, Path], model_file: Path) -> None:
+    for file in ("manifest.json", "findings.csv"):
+        text = (result[1] / file).read_text()
+        assert str(result[0].parent) not in text
+        assert str(model_file.parent) not in text
+
+
+def test_result_is_announced_with_the_research_use_line(detect: Run, scan: Path, tmp_path: Path) -> None:
+    done = detect(scan, "-o", tmp_path / "out")
+    assert done.exit_code == 0
+    assert done.stdout.startswith("scan.nii.gz: ")
+    assert str(tmp_path / "out") in done.stdout
+    assert "Research use only. Not for diagnosis." in done.stdout
+    assert done.stderr == ""
+
+
+def test_quiet_prints_nothing(detect: Run, scan: Path, tmp_path: Path) -> None:
+    done = detect(scan, "-o", tmp_path / "out", "--quiet")
+    assert (done.exit_code, done.output) == (0, "")
+
+
+def test_json_lines_tell_progress_and_result(detect: Run, scan: Path, tmp_path: Path) -> None:
+    done = detect(scan, "-o", tmp_path / "out", "--json", "--threshold", "0.01")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    progress = [event for event in events if event["event"] == "progress"]
+    assert {event["input"] for event in events} == {str(scan)}
+    fractions = [event["fraction"] for event in progress]
+    assert fractions == sorted(fractions)
+    assert (fractions[0], fractions[-1]) == (0.0, 1.0)
+    assert len({event["stage"] for event in progress}) > 5
+    (outcome,) = (event for event in events if event["event"] == "result")
+    assert outcome["output"] == str(tmp_path / "out")
+    with (tmp_path / "out" / "findings.csv").open(newline="") as stream:
+        assert len(outcome["findings"]) == len(list(csv.DictReader(stream)))
+    assert done.stderr == ""
+
+
+def test_threshold_and_brain_mask_are_used(detect: Run, scan: Path, phantom: Volume, tmp_path: Path) -> None:
+    mask = phantom.array > 0
+    mask[:, :, 18:] = False
+    write_volume(phantom.with_array(mask.astype(np.uint8)), tmp_path / "in" / "mask.nii.gz")
+    options = ("--brain-mask", tmp_path / "in" / "mask.nii.gz", "--threshold", "0.02")
+    done = detect(scan, "-o", tmp_path / "out", *options)
+    assert done.exit_code == 0, done.output
+    used = read_volume_of(tmp_path / "out" / "brain_mask.nii.gz")
+    assert used.any()
+    assert not used[:, :, 18:].any()
+    found = read_volume_of(tmp_path / "out" / "findings_mask.nii.gz") > 0
+    score = read_volume_of(tmp_path / "out" / "anomaly.nii.gz")
+    assert not found[~(used > 0)].any()
+    assert found.any()
+    assert score[found].min() >= 0.02
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["brain_mask"]["name"] == "mask.nii.gz"
+
+
+def read_volume_of(path: Path) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+# --- several inputs ---------------------------------------------------------------------------------------------------
+
+
+def test_several_inputs_get_a_folder_each_and_a_failing_one_stops_no_other(
+    detect: Run, phantom: Volume, tmp_path: Path
+) -> None:
+    inputs = [tmp_path / "in" / name for name in ("a/scan.nii.gz", "broken.nii.gz", "b/scan.mha")]
+    for path in inputs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_volume(phantom, path)
+    inputs[1].write_bytes(b"no image")
+    done = detect(*inputs, tmp_path / "in" / "missing.nii", "-o", tmp_path / "out")
+    assert done.exit_code == 3
+    assert names(tmp_path / "out") == ["scan", "scan_2"]
+    for folder in ("scan", "scan_2"):
+        assert names(tmp_path / "out" / folder) == sorted(RESULT_FILES)
+    errors = done.stderr.splitlines()
+    assert len(errors) == 2
+    assert "broken.nii.gz" in errors[0]
+    assert "missing.nii" in errors[1]
+    assert "2 of 4 inputs done, 2 failed" in done.stdout
+
+
+def test_when_all_inputs_fail_not_even_the_folder_remains(detect: Run, tmp_path: Path) -> None:
+    done = detect(tmp_path / "a.nii", tmp_path / "b.nii", "-o", tmp_path / "out")
+    assert done.exit_code == 3
+    assert names(tmp_path) == []
+
+
+def test_model_that_cannot_be_loaded_is_reported_once(run: Run, scan: Path, phantom: Volume, tmp_path: Path) -> None:
+    write_volume(phantom, tmp_path / "in" / "other.nii.gz")
+    done = run(
+        "detect", scan, tmp_path / "in" / "other.nii.gz", "-o", tmp_path / "out", "--model", tmp_path / "no.dalmodel"
+    )
+    assert done.exit_code == 5
+    assert len(done.stderr.splitlines()) == 1
+
+
+# --- DICOM and privacy ------------------------------------------------------------------------------------------------
+
+
+def write_dicom(folder: Path, volume: Volume) -> None:
+    folder.mkdir(parents=True)
+    image = sitk.Cast(to_sitk(volume), sitk.sitkInt16)
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for k in range(image.GetDepth()):
+        piece = image[:, :, k]
+        tags = {
+            "0008|0060": "MR",
+            "0008|103e": "t2_tse",
+            "0010|0010": "SECRET^NAME",
+            "0010|0020": "ID-4711",
+            "0008|0018": f"1.2.826.0.1.3680043.2.1125.1.{k + 1}",
+            "0020|000d": "1.2.826.0.1.3680043.2.1125.2",
+            "0020|000e": "1.2.826.0.1.3680043.2.1125.3",
+            "0020|0013": str(k),
+            "0020|0032": "\\".join(str(value) for value in image.TransformIndexToPhysicalPoint((0, 0, k))),
+            "0020|0037": "1\\0\\0\\0\\1\\0",
+        }
+        for key, value in tags.items():
+            piece.SetMetaData(key, value)
+        writer.SetFileName(str(folder / f"{k:03}.dcm"))
+        writer.Execute(piece)
+
+
+def test_name_of_a_dicom_patient_appears_nowhere_in_the_results(detect: Run, phantom: Volume, tmp_path: Path) -> None:
+    folder = tmp_path / "in" / "SECRET^NAME"
+    write_dicom(folder, phantom)
+    assert any(b"SECRET" in file.read_bytes() for file in folder.iterdir()), "or this test proves nothing"
+    done = detect(folder, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    for file in (tmp_path / "out").iterdir():
+        content = file.read_bytes()
+        content = gzip.decompress(content) if file.suffix == ".gz" else content
+        assert b"SECRET" not in content, file.name
+        assert b"4711" not in content, file.name
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["input"]["files"] == 36
+
+
+# --- results are whole, and never lost --------------------------------------------------------------------------------
+
+
+def test_older_result_is_replaced_only_with_force(detect: Run, scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert detect(scan, "-o", out, "--threshold", "0.01").exit_code == 0
+    before = (out / "manifest.json").read_bytes()
+    refused = detect(scan, "-o", out)
+    assert refused.exit_code == 7
+    assert "--force" in refused.stderr
+    assert (out / "manifest.json").read_bytes() == before
+    failed = detect(tmp_path / "missing.nii", "-o", out, "--force")
+    assert failed.exit_code == 3
+    assert (out / "manifest.json").read_bytes() == before, "a failing run must not take the older result away"
+    assert detect(scan, "-o", out, "--threshold", "0.02", "--force").exit_code == 0
+    assert json.loads((out / "manifest.json").read_text())["parameters"]["threshold"] == 0.02
+    assert names(tmp_path) == ["in", "out"]
+
+
+PAUSED = """
+import signal, sys, time
+from pathlib import Path
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the background job of a shell inherits it ignored
+from DALAnomalyCLI import overview
+from DALAnomalyCLI.app import main
+
+place = Path(sys.argv.pop(1))
+
+def pause(*arguments):
+    (place / "ready").touch()
+    while not (place / "go").exists():
+        time.sleep(0.01)
+
+overview.write_overview = pause
+main()
+"""
+
+
+def start_and_pause(scan: Path, out: Path, model: Path) -> subprocess.Popen[str]:
+    """A run in another process that has written its volumes and waits for the file `go` before it goes on."""
+    arguments = command(scan, "-o", out, "--sequence", "T2", "--model", model, "--device", "cpu")[3:]
+    process = subprocess.Popen(
+        [sys.executable, "-c", PAUSED, str(scan.parent), *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 300
+    while not (scan.parent / "ready").exists():
+        assert process.poll() is None, f"the run ended before its time: {process.communicate()}"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert any(out.parent.glob(f".{out.name}.dal-anomaly-*/anomaly.nii.gz"))
+    return process
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+def test_killed_run_leaves_no_result_and_the_next_run_cleans_up(
+    detect: Run, scan: Path, tmp_path: Path, model_file: Path
+) -> None:
+    out = tmp_path / "out"
+    process = start_and_pause(scan, out, model_file)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not out.exists()
+    assert any(name.startswith(".out.") for name in names(tmp_path)), "or this test proves nothing"
+    assert detect(scan, "-o", out).exit_code == 0
+    assert names(tmp_path) == ["in", "out"]
+    assert names(out) == sorted(RESULT_FILES)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_ends_with_130_and_leaves_nothing(
+    scan: Path, tmp_path: Path, model_file: Path, number: signal.Signals
+) -> None:
+    process = start_and_pause(scan, tmp_path / "out", model_file)
+    process.send_signal(number)
+    (scan.parent / "go").touch()
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert err.splitlines() == ["dal-anomaly: error: the run was cancelled"]
+    assert out == ""
+    assert names(tmp_path) == ["in"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="resource limits are POSIX")
+@pytest.mark.parametrize("size", [10_000, 60_000], ids=["while the volumes are written", "while the picture is drawn"])
+def test_file_that_cannot_grow_is_an_output_error(scan: Path, tmp_path: Path, model_file: Path, size: int) -> None:
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size})); import DALAnomalyCLI.app"
+    arguments = command(scan, "-o", tmp_path / "out", "--sequence", "T2", "--model", model_file, "--device", "cpu")[3:]
+    done = subprocess.run(
+        [sys.executable, "-c", f"{limited} as program; program.main()", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert_failed(done.returncode, done.stderr, 7, "out", "free some")
+    assert names(tmp_path) == ["in"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Any:
+    """A file system of 64 KiB; making one needs root."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)]
+    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("cannot mount a small file system here; the limit on file sizes is tested instead")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_full_disk_is_an_output_error(detect: Run, scan: Path, small_disk: Path) -> None:
+    done = detect(scan, "-o", small_disk / "out")
+    assert_failed(done.exit_code, done.stderr, 7, "out", "free some")
+    assert names(small_disk) == []
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+def assert_failed(code: int, stderr: str, expected: int, *words: str) -> None:
+    """One line that says what and where, no traceback, the right exit code."""
+    assert code == expected, stderr
+    lines = stderr.splitlines()
+    assert len(lines) == 1, stderr
+    assert lines[0].startswith("dal-anomaly: error: ")
+    assert "Traceback" not in stderr
+    for word in words:
+        assert word in lines[0]
+
+
+def write_array(path: Path, array: np.ndarray, spacing: float = 4.0) -> None:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((spacing,) * image.GetDimension())
+    sitk.WriteImage(image, str(path))
+
+
+def changed(value: float) -> Callable[[Path, Volume], None]:
+    def make(path: Path, phantom: Volume) -> None:
+        array = phantom.array.copy()
+        array[18, 22, 18] = value
+        write_array(path, array)
+
+    return make
+
+
+def truncated(path: Path, phantom: Volume) -> None:
+    write_volume(phantom, path)
+    path.write_bytes(path.read_bytes()[:-2000])
+
+
+def rgb(path: Path, phantom: Volume) -> None:
+    channels = np.stack([phantom.array.astype(np.uint8)] * 3, axis=-1)
+    sitk.WriteImage(sitk.GetImageFromArray(channels, isVector=True), str(path))
+
+
+def two_volumes(path: Path, phantom: Volume) -> None:
+    image = to_sitk(phantom)
+    sitk.WriteImage(sitk.JoinSeries([image, image]), str(path))
+
+
+def zero_direction(path: Path, phantom: Volume) -> None:
+    write_volume(phantom, path)
+    text = path.read_bytes()
+    start = text.index(b"TransformMatrix = ")
+    end = text.index(b"\n", start)
+    path.write_bytes(text[:start] + b"TransformMatrix = 1 0 0 1 0 0 0 0 1" + text[end:])
+
+
+BAD_SCANS: dict[str, tuple[str, Callable[[Path, Volume], object], int, str]] = {
+    "missing": ("scan.nii.gz", lambda path, phantom: None, 3, "no such file"),
+    "unreadable": ("scan.nii.gz", lambda path, phantom: path.symlink_to(path), 3, "scan.nii.gz"),
+    "truncated": ("scan.nii.gz", truncated, 3, "truncated"),
+    "not an image": ("scan.nii.gz", lambda path, phantom: path.write_text("Dear doctor,"), 3, "NIfTI"),
+    "unknown format": ("scan.docx", lambda path, phantom: path.write_text("Dear doctor,"), 3, "unknown format"),
+    "folder without DICOM": ("scan", lambda path, phantom: path.mkdir(), 3, "no DICOM series"),
+    "4D": ("scan.nii.gz", two_volumes, 3, "several volumes"),
+    "RGB": ("scan.nii.gz", rgb, 3, "colours"),
+    "empty": ("scan.nii.gz", lambda path, phantom: write_array(path, phantom.array * 0), 3, "empty"),
+    "constant": ("scan.nii.gz", lambda path, phantom: write_array(path, phantom.array * 0 + 7), 3, "every voxel is 7"),
+    "NaN": ("scan.nii.gz", changed(np.nan), 3, "NaN"),
+    "infinite": ("scan.nii.gz", changed(np.inf), 3, "infinite"),
+    "2D": ("scan.nii.gz", lambda path, phantom: write_array(path, phantom.array[18]), 3, "not a 3D scan"),
+    "one slice": ("scan.nii.gz", lambda path, phantom: write_array(path, phantom.array[18:19]), 3, "not a 3D scan"),
+    "negative": ("scan.nii.gz", lambda path, phantom: write_array(path, phantom.array - 100), 3, "negative"),
+    "huge": ("scan.nii.gz", changed(1e12), 3, "not plausible"),
+    "tiny voxels": ("scan.nii.gz", lambda path, phantom: write_array(path, phantom.array, 0.01), 4, "voxel size"),
+    "giant voxels": ("scan.nii.gz", lambda path, phantom: write_array(path, phantom.array, 40.0), 4, "voxel size"),
+    "degenerate direction": ("scan.mha", zero_direction, 4, "direction"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SCANS)
+def test_bad_scan_ends_with_one_line_and_nothing_written(
+    detect: Run, phantom: Volume, tmp_path: Path, capfd: pytest.CaptureFixture[str], case: str
+) -> None:
+    name, make, code, words = BAD_SCANS[case]
+    path = tmp_path / "in" / name
+    path.parent.mkdir()
+    make(path, phantom)
+    capfd.readouterr()
+    done = detect(path, "-o", tmp_path / "out")
+    assert_failed(done.exit_code, done.stderr, code, name, words)
+    assert done.stdout == ""
+    assert names(tmp_path) == ["in"]
+    assert capfd.readouterr().err == "", "libraries below must not add lines of their own"
+
+
+def test_scan_read_without_permission_is_an_input_error(detect: Run, scan: Path, tmp_path: Path) -> None:
+    scan.chmod(0)
+    if os.access(scan, os.R_OK):
+        pytest.skip("this user may read everything")
+    done = detect(scan, "-o", tmp_path / "out")
+    assert_failed(done.exit_code, done.stderr, 3, "scan.nii.gz", "permission")
+
+
+def test_scan_with_nothing_but_background_inside_the_mask_is_refused(
+    detect: Run, scan: Path, phantom: Volume, tmp_path: Path
+) -> None:
+    mask = tmp_path / "in" / "mask.nii.gz"
+    write_volume(phantom.with_array(np.zeros(phantom.array.shape, np.uint8)), mask)
+    done = detect(scan, "-o", tmp_path / "out", "--brain-mask", mask)
+    assert_failed(done.exit_code, done.stderr, 3, "mask")
+    assert names(tmp_path) == ["in"]
+
+
+def test_mask_on_another_grid_is_refused(detect: Run, scan: Path, phantom: Volume, tmp_path: Path) -> None:
+    grid = phantom.grid
+    moved = replace(grid, origin=(grid.origin[0] + 1.0, *grid.origin[1:]))
+    mask = tmp_path / "in" / "mask.nii.gz"
+    write_volume(Volume((phantom.array > 0).astype(np.uint8), moved), mask)
+    done = detect(scan, "-o", tmp_path / "out", "--brain-mask", mask)
+    assert_failed(done.exit_code, done.stderr, 4, "mask.nii.gz", "grid")
+    assert names(tmp_path) == ["in"]
+
+
+def test_missing_mask_is_refused(detect: Run, scan: Path, tmp_path: Path) -> None:
+    done = detect(scan, "-o", tmp_path / "out", "--brain-mask", tmp_path / "mask.nii.gz")
+    assert_failed(done.exit_code, done.stderr, 3, "mask.nii.gz", "no such file")
+    assert names(tmp_path) == ["in"]
+
+
+def test_mask_for_several_scans_is_refused(detect: Run, scan: Path, tmp_path: Path) -> None:
+    done = detect(scan, scan, "-o", tmp_path / "out", "--brain-mask", scan)
+    assert_failed(done.exit_code, done.stderr, 2, "--brain-mask")
+    assert names(tmp_path) == ["in"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (("--sequence", "PD"), 2, "PD"),
+        (("--threshold", "-1"), 2, "--threshold"),
+        (("--threshold", "nan"), 2, "--threshold"),
+        (("--device", "tpu"), 2, "tpu"),
+    ],
+)
+def test_bad_option_is_refused(
+    detect: Run, scan: Path, tmp_path: Path, options: tuple[str, str], code: int, words: str
+) -> None:
+    done = detect(scan, "-o", tmp_path / "out", *options)
+    assert_failed(done.exit_code, done.stderr, code, words)
+    assert names(tmp_path) == ["in"]
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:7"])
+def test_cuda_asked_for_but_absent_is_a_device_error(detect: Run, scan: Path, tmp_path: Path, device: str) -> None:
+    import torch
+
+    if torch.cuda.device_count() > 7 or (device == "cuda" and torch.cuda.is_available()):
+        pytest.skip("this machine has that device")
+    done = detect(scan, "-o", tmp_path / "out", "--device", device)
+    assert_failed(done.exit_code, done.stderr, 6, "cuda")
+    assert names(tmp_path) == ["in"]
+
+
+@pytest.mark.parametrize("place", ["below a file", "a file", "/proc"])
+def test_output_that_cannot_be_written_is_refused(detect: Run, scan: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    outputs = {"below a file": tmp_path / "file" / "out", "a file": tmp_path / "file", "/proc": Path("/proc/out")}
+    if place == "/proc" and sys.platform != "linux":
+        pytest.skip("no /proc here")
+    done = detect(scan, "-o", outputs[place])
+    assert_failed(done.exit_code, done.stderr, 7, outputs[place].name)
+    assert names(tmp_path) == ["file", "in"]
+
+
+def test_folder_with_other_files_is_refused_even_with_force(detect: Run, scan: Path, tmp_path: Path) -> None:
+    done = detect(scan, "-o", scan.parent, "--force")
+    assert_failed(done.exit_code, done.stderr, 7, "scan.nii.gz")
+    assert names(scan.parent) == ["scan.nii.gz"]
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_unexpected_error_hides_its_traceback_unless_asked(
+    scan: Path, tmp_path: Path, debug: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from DALAnomalyCLI.detect import DetectOptions, run_detect
+    from DALAnomalyCLI.reporting import make_reporter
+
+    def broken(model: Path | None, device: str) -> Any:
+        raise ZeroDivisionError("a defect")
+
+    code = run_detect(DetectOptions((scan,), tmp_path / "out"), make_reporter(debug=debug), broken)
+    err = capsys.readouterr().err
+    assert code == 1
+    assert "unexpected ZeroDivisionError: a defect; run again with --debug for the traceback" in err
+    assert ("Traceback (most recent call last)" in err) == debug
+    assert names(tmp_path) == ["in"]
+
+
+def test_input_of_real_proportions_is_not_needed_to_be_upright(detect: Run, phantom: Volume, tmp_path: Path) -> None:
+    """A scan stored with permuted and flipped axes gives its results on its own grid."""
+    array = np.ascontiguousarray(phantom.array.transpose(2, 0, 1)[::-1])
+    k, j, i = phantom.array.shape
+    x, y, z = phantom.grid.origin
+    # array axes (k', j', i') = (-i, k, j): the file's x runs along +y, its y along +z, its z along -x
+    grid = Grid((i, k, j), (4.0, 4.0, 4.0), (x + (i - 1) * 4.0, y, z), (0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0))
+    path = tmp_path / "in" / "turned.nii.gz"
+    path.parent.mkdir()
+    write_volume(Volume(array, grid), path)
+    done = detect(path, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert read_volume(tmp_path / "out" / "anomaly.nii.gz").grid.is_close(grid)

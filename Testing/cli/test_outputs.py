@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from DALAnomalyCLI.outputs import refuse_existing, result_folder, stem_of, unique_stems, writing
+from DALAnomalyLib.errors import OutputError
+
+NAMES = ("a.txt", "b.txt")
+
+
+def write_result(final: Path, text: str = "new", force: bool = False) -> None:
+    with result_folder(final, NAMES, force) as folder:
+        (folder / "a.txt").write_text(text)
+
+
+def write_half(final: Path, force: bool = False) -> None:
+    with result_folder(final, NAMES, force) as folder:
+        (folder / "a.txt").write_text("half")
+        raise RuntimeError("boom")
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("scan.nii.gz", "scan"),
+        ("scan.T1.NII", "scan.T1"),
+        ("scan.nrrd", "scan"),
+        ("scan.mha", "scan"),
+        ("series", "series"),
+    ],
+)
+def test_stem_is_the_name_without_its_image_suffix(tmp_path: Path, name: str, stem: str) -> None:
+    assert stem_of(tmp_path / name) == stem
+
+
+def test_stem_of_the_current_folder_is_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "series").mkdir()
+    monkeypatch.chdir(tmp_path / "series")
+    assert stem_of(Path(".")) == "series"
+
+
+def test_stems_are_unique_also_where_case_does_not_count() -> None:
+    paths = [Path("a/scan.nii"), Path("b/scan.nii.gz"), Path("c/scan_2.nii"), Path("d/SCAN.mha")]
+    stems = unique_stems(paths)
+    assert stems == ["scan", "scan_2", "scan_2_2", "SCAN_3"]
+    assert len({stem.casefold() for stem in stems}) == len(paths)
+
+
+def test_result_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    final = tmp_path / "made" / "on the way" / "out"
+    with result_folder(final, NAMES) as folder:
+        (folder / "a.txt").write_text("new")
+        assert not final.exists()
+        assert folder.parent == final.parent, "on one file system, so that the rename is atomic"
+        assert folder.name.startswith(".")
+    assert entries(final) == ["a.txt"]
+    assert entries(final.parent) == ["out"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permission bits are POSIX")
+def test_result_folder_is_as_readable_as_any_other(tmp_path: Path) -> None:
+    write_result(tmp_path / "out")
+    (tmp_path / "usual").mkdir()
+    assert (tmp_path / "out").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_failure_leaves_nothing_behind_not_even_the_folders_made_on_the_way(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="boom"):
+        write_half(tmp_path / "x" / "y" / "out")
+    assert entries(tmp_path) == []
+
+
+def test_failure_keeps_the_folders_that_were_there(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    with pytest.raises(KeyboardInterrupt), result_folder(tmp_path / "x" / "out", NAMES):
+        raise KeyboardInterrupt
+    assert entries(tmp_path) == ["x"]
+    assert entries(tmp_path / "x") == []
+
+
+def test_older_result_is_kept_without_force(tmp_path: Path) -> None:
+    final = tmp_path / "out"
+    write_result(final, "old")
+    with pytest.raises(OutputError, match="--force"):
+        write_result(final)
+    assert (final / "a.txt").read_text() == "old"
+    assert entries(tmp_path) == ["out"]
+
+
+def test_force_replaces_the_whole_result(tmp_path: Path) -> None:
+    final = tmp_path / "out"
+    write_result(final, "old")
+    (final / "b.txt").write_text("only in the old one")
+    write_result(final, "new", force=True)
+    assert entries(final) == ["a.txt"]
+    assert (final / "a.txt").read_text() == "new"
+    assert entries(tmp_path) == ["out"]
+
+
+def test_force_keeps_the_older_result_when_the_new_one_fails(tmp_path: Path) -> None:
+    final = tmp_path / "out"
+    write_result(final, "old")
+    with pytest.raises(RuntimeError, match="boom"):
+        write_half(final, force=True)
+    assert (final / "a.txt").read_text() == "old"
+    assert entries(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_folder_with_the_users_own_files_is_never_replaced(tmp_path: Path, force: bool) -> None:
+    final = tmp_path / "out"
+    write_result(final, "old")
+    (final / "thesis.docx").write_text("years of work")
+    with pytest.raises(OutputError, match=r"thesis\.docx"):
+        write_result(final, force=force)
+    assert entries(final) == ["a.txt", "thesis.docx"]
+
+
+def test_empty_folder_is_free_and_what_file_managers_leave_does_not_count(tmp_path: Path) -> None:
+    final = tmp_path / "out"
+    final.mkdir()
+    (final / ".DS_Store").write_text("")
+    write_result(final)
+    assert entries(final) == ["a.txt"]
+
+
+def test_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    write_result(tmp_path / "out")
+    assert (tmp_path / "out").is_symlink()
+    assert entries(tmp_path / "disk") == ["a.txt"]
+
+
+def test_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(OutputError, match="is a file"):
+        refuse_existing(tmp_path / "out", NAMES, force=True)
+
+
+def test_folder_below_a_file_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_result(tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOSPC, "disk is full"), (errno.EFBIG, "disk is full"), (errno.EROFS, "cannot be written")],
+)
+def test_what_the_file_system_refuses_becomes_one_line(tmp_path: Path, number: int, words: str) -> None:
+    with pytest.raises(OutputError, match=words) as caught, writing(tmp_path):
+        raise OSError(number, os.strerror(number))
+    assert "\n" not in str(caught.value)
+
+
+def test_two_runs_cannot_write_one_result(tmp_path: Path) -> None:
+    with result_folder(tmp_path / "out", NAMES) as folder:
+        (folder / "a.txt").write_text("first")
+        with pytest.raises(OutputError, match="another run"):
+            write_result(tmp_path / "out", "second")
+        assert (folder / "a.txt").exists(), "the second run must not clean up what the first is writing"
+    assert (tmp_path / "out" / "a.txt").read_text() == "first"
+    assert entries(tmp_path) == ["out"]
+
+
+def run_and_kill(final: Path, moment: str) -> None:
+    """Write a result in another process that kills itself, either while writing or between the two renames."""
+    code = f"""
+        import os, signal
+        from pathlib import Path
+        from DALAnomalyCLI import outputs
+
+        def die(*arguments):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        if {moment!r} == "between the renames":
+            outputs.shutil.rmtree = lambda *a, **k: None
+            rename = Path.rename
+            def renamed(self, target):
+                if self.name != {final.name!r}:
+                    die()
+                return rename(self, target)
+            Path.rename = renamed
+        with outputs.result_folder(Path({str(final)!r}), {NAMES!r}, force=True) as folder:
+            (folder / "a.txt").write_text("half")
+            if {moment!r} == "while writing":
+                die()
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
+def test_killed_run_leaves_no_result_and_the_next_run_cleans_up(tmp_path: Path) -> None:
+    final = tmp_path / "out"
+    run_and_kill(final, "while writing")
+    assert not final.exists()
+    assert any(name.startswith(".out.") for name in entries(tmp_path)), "or this test proves nothing"
+    write_result(final)
+    assert entries(tmp_path) == ["out"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
+def test_killed_run_with_force_keeps_the_older_result(tmp_path: Path) -> None:
+    final = tmp_path / "out"
+    write_result(final, "old")
+    run_and_kill(final, "while writing")
+    assert (final / "a.txt").read_text() == "old"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
+def test_older_result_comes_back_when_a_run_was_killed_between_the_renames(tmp_path: Path) -> None:
+    final = tmp_path / "out"
+    write_result(final, "old")
+    run_and_kill(final, "between the renames")
+    assert not final.exists(), "or this test proves nothing"
+    with pytest.raises(OutputError, match="--force"):
+        write_result(final)
+    assert (final / "a.txt").read_text() == "old"
+    assert entries(tmp_path) == ["out"]

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from DALAnomalyLib.errors import GeometryError, UsageError
+from DALAnomalyLib.scoring.filters import erode_mask, mean_filter, minimum_filter, weighted_mean
+
+SHAPE = (11, 14, 12)
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")]
+    ),
+]
+
+
+def random_score(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random(SHAPE, dtype=np.float32)
+
+
+def batch(array: np.ndarray, device: str = "cpu") -> torch.Tensor:
+    return torch.from_numpy(array)[None, None].to(device)
+
+
+def single(tensor: torch.Tensor) -> np.ndarray:
+    return tensor[0, 0].cpu().numpy()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("size", [3, 5, 7])
+def test_minimum_filter_is_scipys(size: int, device: str) -> None:
+    score = random_score()
+    np.testing.assert_array_equal(
+        single(minimum_filter(batch(score, device), size)), ndimage.minimum_filter(score, size)
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("size", [3, 9, 15])
+def test_mean_filter_is_scipys_up_to_float32_rounding(size: int, device: str) -> None:
+    score = random_score()
+    expected = ndimage.uniform_filter(score.astype(np.float64), size)
+    np.testing.assert_allclose(single(mean_filter(batch(score, device), size)), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_weighted_mean_is_scipys_gaussian(device: str) -> None:
+    score = random_score()
+    taps = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+    expected = ndimage.gaussian_filter(score.astype(np.float64), 1.5, radius=5)
+    result = single(weighted_mean(batch(score, device), (taps / taps.sum()).tolist()))
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)
+
+
+def test_weighted_mean_leaves_its_input_unchanged_and_is_differentiable() -> None:
+    score = batch(random_score()).requires_grad_()
+    before = score.detach().clone()
+    weighted_mean(score, (0.25, 0.5, 0.25)).square().sum().backward()
+    assert torch.equal(score, before)
+    # A symmetric, reflecting filter is its own transpose: the gradient of |Fx|^2 is 2 F F x.
+    twice = weighted_mean(weighted_mean(before, (0.25, 0.5, 0.25)), (0.25, 0.5, 0.25))
+    torch.testing.assert_close(score.grad, 2 * twice, rtol=0, atol=1e-6)
+
+
+def test_mean_filter_by_hand() -> None:
+    score = np.zeros(SHAPE, dtype=np.float32)
+    score[5, 5, 5] = 27.0
+    smooth = single(mean_filter(batch(score), 3))
+    expected = np.zeros(SHAPE, dtype=np.float32)
+    expected[4:7, 4:7, 4:7] = 1.0
+    np.testing.assert_allclose(smooth, expected, atol=1e-6)
+
+
+def test_minimum_filter_removes_what_is_narrower_than_the_cube() -> None:
+    score = np.zeros(SHAPE, dtype=np.float32)
+    score[2:4, 3:9, 3:9] = 1.0  # two voxels thick: gone
+    score[6:9, 3:6, 3:6] = 2.0  # exactly the cube: its centre stays
+    kept = single(minimum_filter(batch(score), 3))
+    assert np.argwhere(kept).tolist() == [[7, 4, 4]]
+    assert kept[7, 4, 4] == 2.0
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float32])
+def test_erode_mask_takes_a_shell_off(dtype: torch.dtype) -> None:
+    mask = np.zeros(SHAPE, dtype=np.uint8)
+    mask[2:9, 3:8, 4:9] = 1
+    eroded = erode_mask(batch(mask).to(dtype), 3)
+    expected = np.zeros(SHAPE, dtype=np.uint8)
+    expected[3:8, 4:7, 5:8] = 1
+    assert eroded.dtype == dtype
+    np.testing.assert_array_equal(single(eroded), expected)
+
+
+def test_erode_mask_takes_nothing_off_where_the_grid_cuts_the_brain() -> None:
+    mask = np.zeros(SHAPE, dtype=np.uint8)
+    mask[:6] = 1
+    expected = np.zeros(SHAPE, dtype=np.uint8)
+    expected[:5] = 1
+    np.testing.assert_array_equal(single(erode_mask(batch(mask), 3)), expected)
+
+
+@pytest.mark.parametrize("apply", [minimum_filter, mean_filter, erode_mask])
+@pytest.mark.parametrize("size", [0, 1])
+def test_size_0_or_1_is_off(apply, size: int) -> None:
+    score = batch(random_score())
+    assert torch.equal(apply(score, size), score)
+
+
+@pytest.mark.parametrize("apply", [minimum_filter, mean_filter, erode_mask])
+@pytest.mark.parametrize("size", [-1, 2, 8])
+def test_size_must_be_odd(apply, size: int) -> None:
+    with pytest.raises(UsageError, match=f"kernel size is {size}; give an odd number"):
+        apply(batch(random_score()), size)
+
+
+@pytest.mark.parametrize("apply", [minimum_filter, mean_filter])
+def test_a_grid_smaller_than_half_the_kernel_is_refused(apply) -> None:
+    with pytest.raises(GeometryError, match=r"grid is \(11, 14, 12\) voxels, too small for a kernel of 25"):
+        apply(batch(random_score()), 25)
+
+
+def test_volumes_of_a_batch_do_not_mix() -> None:
+    first, second = batch(random_score(1)), batch(random_score(2))
+    for apply in (minimum_filter, mean_filter):
+        together = apply(torch.cat((first, second)), 3)
+        assert torch.equal(together, torch.cat((apply(first, 3), apply(second, 3))))

@@ -1,0 +1,42 @@
+import dataclasses
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from DALAnomalyLib.errors import UsageError
+from DALAnomalyLib.scoring.score_config import ScoreConfig
+
+
+def test_defaults_are_the_papers() -> None:
+    config = ScoreConfig()
+    assert (config.kind, config.sign) == ("hybrid", "absolute")
+    assert (config.minimum_filter, config.mean_filter, config.mask_erosion) == (3, 9, 3)
+
+
+def test_every_step_can_be_turned_off() -> None:
+    config = ScoreConfig(minimum_filter=0, mean_filter=0, mask_erosion=0)
+    assert dataclasses.replace(config, kind="l1").kind == "l1"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("kind", "l2"),
+        ("ssim_window", "uniform9"),
+        ("sign", "both"),
+        ("minimum_filter", 4),
+        ("mean_filter", -3),
+        ("mask_erosion", 2.5),
+        ("mask_erosion", True),
+    ],
+)
+def test_a_bad_value_is_named_with_its_option(option: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"{option} is {value!r}; "):
+        ScoreConfig(**{option: value})
+
+
+def test_import_leaves_torch_alone() -> None:
+    code = "import sys, DALAnomalyLib.scoring.score_config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,124 @@
+"""Tolerance 5e-5 (absolute, on a score of up to 2) on CPU and GPU, against scikit-image and SciPy in float64.
+
+Float32 rounding comes closest to it in windows where image and pseudo-healthy image are two different constants.
+"""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from skimage import metrics
+
+from DALAnomalyLib.scoring.score_config import ScoreConfig
+from DALAnomalyLib.scoring.score_map import score_map
+
+SHAPE = (18, 22, 20)
+TOLERANCE = 5e-5
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, cuda])]
+GAUSSIAN = {"gaussian_weights": True, "use_sample_covariance": False}
+
+
+def case(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image, pseudo-healthy image and an ellipsoidal brain, 0 outside it."""
+    generator = np.random.default_rng(seed)
+    centred = [(index - (size - 1) / 2) / (size / 2 - 1) for index, size in zip(np.indices(SHAPE), SHAPE, strict=True)]
+    brain = sum(axis**2 for axis in centred) <= 1
+    image = generator.random(SHAPE, dtype=np.float32) * brain
+    healthy = np.clip(image + 0.3 * generator.standard_normal(SHAPE, dtype=np.float32), 0, 1) * brain
+    return image, healthy, brain
+
+
+def batch(array: np.ndarray, device: str = "cpu") -> torch.Tensor:
+    return torch.from_numpy(array)[None, None].to(device)
+
+
+def ours(image: np.ndarray, healthy: np.ndarray, brain: np.ndarray, config: ScoreConfig, device="cpu") -> np.ndarray:
+    score = score_map(batch(image, device), batch(healthy, device), batch(brain, device), config)
+    assert score.dtype == torch.float32
+    return score[0, 0].cpu().numpy()
+
+
+def reference(image: np.ndarray, healthy: np.ndarray, brain: np.ndarray, config: ScoreConfig) -> np.ndarray:
+    x, y = image.astype(np.float64), healthy.astype(np.float64)
+    options = GAUSSIAN if config.ssim_window == "gaussian11" else {}
+    dissimilarity = 1 - metrics.structural_similarity(x, y, data_range=1, full=True, **options)[1]
+    difference = {"absolute": np.abs(x - y), "positive": np.maximum(x - y, 0), "negative": np.maximum(y - x, 0)}
+    signed = difference[config.sign]
+    score = {
+        "hybrid": signed * dissimilarity,
+        "l1": signed,
+        "ssim": dissimilarity if config.sign == "absolute" else dissimilarity * (signed > 0),
+        "intensity": 1 - x if config.sign == "negative" else x,
+    }[config.kind] * brain
+    score = ndimage.minimum_filter(score, config.minimum_filter) if config.minimum_filter else score
+    score = ndimage.uniform_filter(score, config.mean_filter) if config.mean_filter else score
+    return score * (ndimage.minimum_filter(brain, config.mask_erosion) if config.mask_erosion else brain)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("sign", ["absolute", "positive", "negative"])
+@pytest.mark.parametrize("kind", ["hybrid", "l1", "ssim", "intensity"])
+def test_every_kind_and_sign_without_minimum(kind, sign, device: str) -> None:
+    # A minimum filter leaves next to nothing of noise; without it every voxel of the brain is compared.
+    config = ScoreConfig(kind=kind, sign=sign, minimum_filter=0, mean_filter=5, mask_erosion=3)
+    expected = reference(*case(), config)
+    assert expected.max() > 500 * TOLERANCE
+    np.testing.assert_allclose(ours(*case(), config, device), expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("window", ["uniform7", "gaussian11"])
+@pytest.mark.parametrize("sizes", [(3, 9, 3), (0, 0, 0), (5, 3, 0), (3, 0, 5)])
+def test_every_filter_size_and_window(sizes: tuple[int, int, int], window, device: str) -> None:
+    minimum, mean, erosion = sizes
+    config = ScoreConfig(ssim_window=window, minimum_filter=minimum, mean_filter=mean, mask_erosion=erosion)
+    image, healthy, brain = case()
+    image[6:13, 7:14, 6:13] = 0.1  # a solid lesion, so that the minimum filter leaves something
+    healthy[6:13, 7:14, 6:13] = 0.9
+    expected = reference(image, healthy, brain, config)
+    assert expected.max() > 500 * TOLERANCE
+    np.testing.assert_allclose(ours(image, healthy, brain, config, device), expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.gpu
+@cuda
+def test_cpu_and_gpu_agree_on_the_models_grid() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image, other = torch.rand(2, 1, 1, 112, 160, 112, generator=generator)
+    healthy, brain = (image + 0.1 * other).clamp(0, 1), torch.ones_like(image)
+    on_cpu = score_map(image, healthy, brain, ScoreConfig())
+    on_gpu = score_map(image.cuda(), healthy.cuda(), brain.cuda(), ScoreConfig()).cpu()
+    torch.testing.assert_close(on_gpu, on_cpu, rtol=0, atol=TOLERANCE)
+
+
+def test_identical_images_score_exactly_0() -> None:
+    image, _, brain = case()
+    for kind in ("hybrid", "l1", "ssim"):
+        assert np.count_nonzero(ours(image, image, brain, ScoreConfig(kind=kind))) == 0
+
+
+def test_a_single_deviating_voxel_is_removed_by_the_minimum_and_spread_by_the_mean_alone() -> None:
+    image, brain = np.full(SHAPE, 0.5, np.float32), np.ones(SHAPE, dtype=bool)
+    healthy = image.copy()
+    healthy[9, 11, 10] = 0.0
+    assert np.count_nonzero(ours(image, healthy, brain, ScoreConfig(kind="l1"))) == 0
+    # Mean before minimum would leave a cube of 7 voxels here.
+    spread = ours(image, healthy, brain, ScoreConfig(kind="l1", minimum_filter=0))
+    assert np.count_nonzero(spread) == 9**3
+    np.testing.assert_allclose(spread.max(), 0.5 / 9**3, rtol=1e-5)
+
+
+def test_the_brains_rim_is_0_and_its_inside_is_not() -> None:
+    image, _, brain = case()
+    score = ours(image, 1 - image, brain, ScoreConfig(minimum_filter=0, mean_filter=3, mask_erosion=3))
+    np.testing.assert_array_equal(score > 0, ndimage.minimum_filter(brain, 3))
+
+
+def test_volumes_of_a_batch_do_not_mix() -> None:
+    pairs = [case(seed) for seed in (0, 1)]
+    image, healthy, brain = (torch.cat([batch(pair[part]) for pair in pairs]) for part in range(3))
+    config = ScoreConfig(minimum_filter=0)
+    together = score_map(image, healthy, brain, config)
+    for index, pair in enumerate(pairs):
+        np.testing.assert_array_equal(together[index, 0].numpy(), ours(*pair, config))

@@ -1,0 +1,98 @@
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from DALAnomalyTraining.anatomical_noise import disturb
+from DALAnomalyTraining.generator.generator_config import GeneratorConfig
+from DALAnomalyTraining.randomness import generator_for
+
+SHAPE = (20, 24, 22)
+SPACING = (2.5, 2.5, 2.5)
+CONFIG = GeneratorConfig(anatomical_noise_regions=3, anatomical_noise_mm=(6.0, 20.0))
+CPU = torch.device("cpu")
+
+
+def brain_and_anatomy() -> tuple[Tensor, Tensor]:
+    brain = torch.zeros(1, *SHAPE)
+    brain[:, 3:-3, 4:-3, 2:-4] = 1
+    classes = torch.randint(1, 4, (1, *SHAPE), generator=torch.Generator().manual_seed(0))
+    return brain, classes / 3 * brain
+
+
+def disturbed(*key: object, config: GeneratorConfig = CONFIG, spacing: tuple[float, ...] = SPACING) -> Tensor:
+    brain, anatomy = brain_and_anatomy()
+    return disturb(anatomy, brain, spacing, config, generator_for(CPU, *key))
+
+
+def changed(*key: object, **options: object) -> Tensor:
+    return disturbed(*key, **options) != brain_and_anatomy()[1]
+
+
+def test_the_anatomy_itself_is_left_alone() -> None:
+    brain, anatomy = brain_and_anatomy()
+    before = anatomy.clone()
+    copies = [disturb(anatomy, brain, SPACING, CONFIG, generator_for(CPU, key)) for key in range(5)]
+    assert torch.equal(anatomy, before)
+    assert any(not torch.equal(copy, before) for copy in copies)
+
+
+def test_nothing_outside_the_brain_changes() -> None:
+    brain, _ = brain_and_anatomy()
+    assert not any(disturbed(key)[brain == 0].any() for key in range(10))
+
+
+def test_regions_get_tissues_and_nothing_else() -> None:
+    brain, _ = brain_and_anatomy()
+    for key in range(10):
+        classes = 3 * disturbed(key)[brain > 0]
+        torch.testing.assert_close(classes, classes.round(), rtol=0, atol=1e-6)
+        assert 1 <= classes.round().min() <= classes.round().max() <= 3
+
+
+def test_the_same_key_gives_the_same_noise_and_another_key_another() -> None:
+    assert torch.equal(disturbed(0, "noise", 3), disturbed(0, "noise", 3))
+    assert len({disturbed(0, "noise", step).sum().item() for step in range(8)}) > 4
+
+
+def test_no_regions_means_no_noise() -> None:
+    off = dataclasses.replace(CONFIG, anatomical_noise_regions=0)
+    assert not any(changed(key, config=off).any() for key in range(10))
+
+
+def test_the_number_of_regions_varies_from_none_to_the_most() -> None:
+    shares = [changed(key).float().mean().item() for key in range(40)]
+    assert 4 <= shares.count(0) <= 18  # a quarter of 40 expected
+    many = dataclasses.replace(CONFIG, anatomical_noise_regions=12)
+    assert sum(changed(key, config=many).float().mean().item() for key in range(40)) > 1.5 * sum(shares)
+
+
+def test_regions_are_as_large_as_configured() -> None:
+    """One region of fixed radius: a ball whose axes stray by .7 to 1.4 and whose surface waves."""
+    one = GeneratorConfig(anatomical_noise_regions=1, anatomical_noise_mm=(12.0, 12.0))
+    extents = []
+    for key in range(20):
+        found = changed(key, config=one)[0].nonzero()
+        if len(found):
+            extents.append((found.max(0).values - found.min(0).values + 1).max().item() * SPACING[0])
+    assert len(extents) > 5
+    assert 12 < max(extents) < 2 * 12 * 1.4 * 2
+    smaller = dataclasses.replace(one, anatomical_noise_mm=(6.0, 6.0))
+    assert sum(changed(k, config=smaller).sum() for k in range(20)) < sum(changed(k, config=one).sum() for k in range(20))
+
+
+def test_noise_carries_no_gradient() -> None:
+    brain, anatomy = brain_and_anatomy()
+    assert not disturb(anatomy.requires_grad_(), brain, SPACING, CONFIG, generator_for(CPU, 1)).requires_grad
+
+
+@pytest.mark.parametrize("spacing", [(5.0, 2.5, 2.5), (2.5, 2.5, 5.0)])
+def test_regions_are_round_in_millimetres(spacing: tuple[float, float, float]) -> None:
+    one = GeneratorConfig(anatomical_noise_regions=1, anatomical_noise_mm=(10.0, 10.0))
+    extents = torch.zeros(3)
+    for key in range(40):
+        found = changed(key, config=one, spacing=spacing)[0].nonzero()
+        if len(found):
+            extents += (found.max(0).values - found.min(0).values).float() * torch.tensor(spacing)
+    assert extents.max() < 1.5 * extents.min()

@@ -1,0 +1,58 @@
+"""Disturbances of A whose edges R_E learns to repair (section 4.8.2).
+
+The paper credits its noisy, unsupervised anatomy with teaching R_E to cope with abnormal edges. A tissue map learned
+from labels is too clean for that, so regions of it are given to another tissue before edges are taken; image, code and
+target stay the undisturbed healthy ones. These are errors of a tissue map, not lesions: no image is ever changed.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from DALAnomalyTraining.generator.generator_config import GeneratorConfig
+from DALAnomalyTraining.randomness import chance, smooth_noise, uniform
+
+
+@torch.no_grad()
+def disturb(
+    anatomy: Tensor, brain: Tensor, spacing: tuple[float, ...], config: GeneratorConfig, generator: torch.Generator
+) -> Tensor:
+    """A copy of A (1, D, H, W) with up to `anatomical_noise_regions` regions of the brain given to other tissues.
+
+    Args:
+        anatomy: Merged anatomical image (Eq. 4), values k/3.
+        brain: (1, D, H, W), 0 or 1.
+        spacing: Millimetres along the array axes.
+        config: Number and size of the regions.
+        generator: Where the randomness comes from.
+    """
+    disturbed = anatomy.clone()
+    inside = brain[0].nonzero()
+    for _ in range(int(uniform(generator, 0, config.anatomical_noise_regions + 1))):
+        centre = inside[int(torch.randint(len(inside), (), generator=generator, device=anatomy.device))]
+        region = _random_region(anatomy.shape[1:], centre, spacing, config, generator)
+        replacement: Tensor | float
+        if chance(generator, 0.3):  # a patchwork, as texture inside a region makes it
+            levels = smooth_noise(generator, tuple(region.shape), tuple(n // 3 for n in region.shape))  # type: ignore[arg-type]
+            replacement = 2 / 3 + levels.sign() / 3
+        else:
+            replacement = (1 + int(uniform(generator, 0, 3))) / 3
+        disturbed = torch.where(region, replacement, disturbed)
+    return disturbed * brain
+
+
+def _random_region(
+    shape: torch.Size, centre: Tensor, spacing: tuple[float, ...], config: GeneratorConfig, generator: torch.Generator
+) -> Tensor:
+    """A ball of random radius with a wavy surface, bool (D, H, W)."""
+    smallest, largest = config.anatomical_noise_mm
+    radius = smallest * (largest / smallest) ** uniform(generator, 0, 1)
+    axes = [
+        (torch.arange(n, device=centre.device) - c) * s / (radius * uniform(generator, 0.7, 1.4))
+        for n, c, s in zip(shape, centre, spacing, strict=True)
+    ]
+    distance = axes[0].square()[:, None, None] + axes[1].square()[None, :, None] + axes[2].square()[None, None, :]
+    cells = [max(2, round(n * s / radius)) for n, s in zip(shape, spacing, strict=True)]
+    waves = smooth_noise(generator, tuple(shape), (cells[0], cells[1], cells[2]))[0]
+    return distance.sqrt() + 0.25 * waves < 1

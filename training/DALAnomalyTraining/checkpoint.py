@@ -1,0 +1,31 @@
+"""Checkpoints of a training run: written atomically, read without executing anything."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from DALAnomalyLib.errors import InputError
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` so that `path` always holds either the old checkpoint or the whole new one."""
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint onto `device`; raises `InputError` when there is none or it is damaged."""
+    try:
+        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        msg = f"{path} is not a readable checkpoint ({error}); train without --resume to start again"
+        raise InputError(msg) from error
+    return content

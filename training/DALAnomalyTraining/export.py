@@ -1,0 +1,66 @@
+"""From a checkpoint to a model file that the detector can load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from DALAnomalyLib import __version__
+from DALAnomalyLib.configuration import from_dictionary
+from DALAnomalyLib.model_store import ModelMetadata, save_model
+from DALAnomalyLib.network.dal_network import DALNetwork
+from DALAnomalyTraining.checkpoint import load_checkpoint
+from DALAnomalyTraining.generator.pair_generator import PairGenerator
+from DALAnomalyTraining.pack import Pack
+from DALAnomalyTraining.trainer import landmarks_from, split_records
+from DALAnomalyTraining.training_config import TrainingConfig
+from DALAnomalyTraining.validation import Validation
+
+TEMPLATE_SUBJECTS = 32
+CALIBRATION_SUBJECTS = 16
+"""Held-out subjects with synthetic lesions from which thresholds are taken."""
+
+
+def export(checkpoint: Path, pack: Pack, path: Path) -> ModelMetadata:
+    """Write the model of a checkpoint, with landmarks, mean images and thresholds; returns its metadata.
+
+    Args:
+        checkpoint: `best.pt` or `last.pt` of a run.
+        pack: The pack it was trained on: mean images and thresholds come from its subjects.
+        path: The model file.
+    """
+    device = torch.device("cpu")
+    content = load_checkpoint(checkpoint, device)
+    config = from_dictionary(TrainingConfig, content["config"])
+    landmarks = landmarks_from(content["landmarks"])
+    network = DALNetwork(config.model)
+    network.load_state_dict(content["average"] or content["network"])
+    training, held_out = (
+        PairGenerator(
+            pack, records, config.model.grid, config.model.network.sequences, config.generator, device, config.seed
+        )
+        for records in split_records(pack.records)
+    )
+    validation = Validation(held_out, landmarks, CALIBRATION_SUBJECTS)
+    measured = validation(network)
+    metadata = ModelMetadata(
+        version=__version__,
+        config=config.model,
+        landmarks=landmarks,
+        thresholds=validation.thresholds(network),
+        training={
+            "data": content["data"],
+            "pack_sha256": content["pack"],
+            "steps": content["step"],
+            "seed": config.seed,
+            "validation_on_synthetic_lesions": {name: round(value, 4) for name, value in measured.figures.items()},
+        },
+    )
+    means = [training.batch(landmarks, "template", subjects=range(slot, slot + 1)) for slot in range(TEMPLATE_SUBJECTS)]
+    images = torch.stack([batch.images[0] for batch in means]).mean(dim=0)
+    brain = torch.stack([batch.brain[0, 0] for batch in means]).mean(dim=0) > 0.5
+    templates = {name: images[row] * brain for row, name in enumerate(config.model.network.sequences)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_model(path, metadata, network, templates)
+    return metadata

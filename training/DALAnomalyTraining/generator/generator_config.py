@@ -1,0 +1,44 @@
+"""How strongly the pair generator varies brains and scanners."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Ranges of every random effect; a range of 0 turns the effect off."""
+
+    semi_real_share: float = 0.35
+    """Share of subjects with a real T1, as far as the pack has any; real pairs and label maps share the rest."""
+    rotation_degrees: float = 10.0
+    translation_mm: float = 4.0
+    scaling: float = 0.1
+    shearing: float = 0.04
+    deformation_mm: float = 3.0
+    """Standard deviation of the displacement, on control points `deformation_spacing_mm` apart."""
+    deformation_spacing_mm: float = 28.0
+    centre_spread: float = 1.5
+    """How far class means stray from their measured priors, in units of the priors' own spread between scans."""
+    class_contrast: float = 0.06
+    """Further independent change of every class mean, as a share of the sequence's range."""
+    texture: float = 0.6
+    """Within-class variation, in units of the measured one."""
+    texture_cells_mm: float = 7.0
+    """Size of the smooth part of the texture."""
+    blur_voxels: float = 0.6
+    """Largest standard deviation of the point spread function."""
+    thick_slice_chance: float = 0.4
+    thick_slice_mm: float = 5.0
+    bias_field: float = 0.12
+    """Standard deviation of the logarithm of the residual bias field."""
+    noise: float = 0.04
+    """Largest standard deviation of the Rician noise, as a share of the brightest tissue."""
+    gamma: float = 0.15
+    """Standard deviation of the logarithm of the exponent of the contrast curve."""
+    rim_mm: float = 7.5
+    """Brain masks keep between nothing and this much of the CSF around the brain, or all of it."""
+    anatomical_noise_regions: int = 3
+    """Most regions whose tissue is replaced in A before its edges are taken (section 4.8.2); 0 turns it off."""
+    anatomical_noise_mm: tuple[float, float] = (6.0, 32.0)
+    """Smallest and largest radius of such a region."""

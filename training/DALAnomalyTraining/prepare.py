@@ -1,0 +1,298 @@
+"""Building a training pack from label maps and healthy scans (the only training code that reads images)."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+from scipy import ndimage
+
+from DALAnomalyLib.errors import InputError
+from DALAnomalyTraining.label_classes import CLASSES, COUNT, OUTER_CSF, SAME_APPEARANCE, TISSUE_OF_CLASS, to_classes
+from DALAnomalyTraining.pack import PackWriter, Source
+
+SULCUS_MM = 4.0
+"""Gaps in a brain narrower than twice this are sulci: label maps without outer CSF get it there."""
+REGISTRATION_MM = 3.0
+BOX_MARGIN_VOXELS = 1
+_RENDERED_TISSUE = np.array([0, 60, 140, 220], dtype=np.float32)
+"""A plain T1-like picture of CSF, grey and white matter, good enough to align heads by."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The files of one subject, before they are read."""
+
+    name: str
+    source: Source
+    labels: Path | None
+    scheme: str = "freesurfer"
+    images: dict[str, Path] = field(default_factory=dict)
+    group: str = ""
+
+
+def label_map_subjects(folders: Iterable[Path]) -> list[Subject]:
+    """Every NIfTI file of `folders` as a FreeSurfer label map."""
+    return [
+        Subject(f"{folder.name}/{_stem(path)}", "labels", path, group=folder.name)
+        for folder in folders
+        for path in _files(folder, "*.nii*")
+    ]
+
+
+def labelled_t1_subjects(folder: Path, exclude: Iterable[str] = ()) -> list[Subject]:
+    """Pairs NAME_T1.nii.gz and NAME_labels.nii.gz (MUSE labels) of one folder, less the names in `exclude`."""
+    names = [path.name.removesuffix("_T1.nii.gz") for path in _files(folder, "*_T1.nii.gz")]
+    return [
+        Subject(
+            f"{folder.name}/{name}",
+            "semi_real",
+            folder / f"{name}_labels.nii.gz",
+            "muse",
+            {"T1": folder / f"{name}_T1.nii.gz"},
+            folder.name,
+        )
+        for name in names
+        if name not in set(exclude)
+    ]
+
+
+def manifest_subjects(manifest: Path) -> list[Subject]:
+    """Real paired scans of a CSV: columns subject, one per sequence (T1, T2, ...), optional brain_mask.
+
+    Paths are relative to the manifest. Scans of a row must share one grid and be skull-stripped, unless the row gives
+    a brain mask.
+    """
+    with manifest.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    if not rows or "subject" not in rows[0]:
+        msg = f"{manifest} has no column 'subject'; needed are subject, T1, T2, ... and optionally brain_mask"
+        raise InputError(msg)
+    sequences = [name for name in rows[0] if name not in ("subject", "brain_mask") and name]
+    return [
+        Subject(
+            row["subject"],
+            "paired",
+            manifest.parent / row["brain_mask"] if row.get("brain_mask") else None,
+            images={name: manifest.parent / row[name] for name in sequences},
+            group=manifest.stem,
+        )
+        for row in rows
+    ]
+
+
+def ixi_subjects(folder: Path) -> list[Subject]:
+    """Paired scans in IXI's layout: IXI-T1/IXI002-Guys-0828-T1.nii.gz beside IXI-T2/IXI002-Guys-0828-T2.nii.gz.
+
+    Scans must be skull-stripped and on one grid per subject (section 4.1.2 of the paper).
+    """
+    subjects = []
+    for path in _files(folder / "IXI-T1", "*-T1.nii.gz"):
+        name = path.name.removesuffix("-T1.nii.gz")
+        partner = folder / "IXI-T2" / f"{name}-T2.nii.gz"
+        if partner.exists():
+            subjects.append(Subject(name, "paired", None, images={"T1": path, "T2": partner}, group="IXI"))
+    if not subjects:
+        msg = f"{folder}/IXI-T1 and IXI-T2 hold no pair NAME-T1.nii.gz, NAME-T2.nii.gz of the same name"
+        raise InputError(msg)
+    return subjects
+
+
+def read_priors(folder: Path) -> dict[str, list[list[list[float]]]]:
+    """Measured intensity priors of T1 and T2 (SynthSR's files): [means, deviations] x [value, spread] x class."""
+    rows = dict(
+        zip(
+            np.load(folder / "synthsr_generation_labels.npy").tolist(),
+            np.load(folder / "synthsr_generation_classes.npy").tolist(),
+            strict=True,
+        )
+    )
+
+    def rearranged(file: str) -> list[list[float]]:
+        table = np.load(folder / file)
+        columns = np.zeros((2, COUNT))
+        for number, item in enumerate(CLASSES, start=1):
+            columns[:, number] = table[:, rows.get(CLASSES[SAME_APPEARANCE.get(number, number) - 1].freesurfer[0], 0)]
+            del item
+        return [row.tolist() for row in columns]
+
+    names = {"T1": "t1_hr", "T2": "t2"}
+    return {
+        sequence: [rearranged(f"synthsr_prior_{what}_{name}.npy") for what in ("means", "stds")]
+        for sequence, name in names.items()
+    }
+
+
+def prepare(
+    subjects: list[Subject],
+    priors: dict[str, list[list[list[float]]]],
+    folder: Path,
+    spacing: float,
+    pose: Path | None,
+    description: str,
+    report: Callable[[str, int, int], None],
+    workers: int = 2,
+) -> int:
+    """Align every subject, resample it into the pack's frame and write the pack; returns its size in bytes.
+
+    Args:
+        subjects: What to pack.
+        priors: See `read_priors`; empty when all subjects are real pairs.
+        folder: The pack.
+        spacing: Millimetres of the pack's voxels; subjects scanned coarser keep their own spacing.
+        pose: A skull-stripped T1 whose upright pose all subjects take by rigid registration. Without it poses stay.
+        description: What the pack is made of, kept in every model trained on it.
+        report: Called with a name, the number done and the number of all.
+        workers: Subjects worked on at once.
+    """
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    template = _registration_image(sitk.ReadImage(str(pose))) if pose else None
+    writer = PackWriter(description, priors)
+    with ThreadPoolExecutor(workers) as pool:
+        packed = pool.map(lambda subject: _pack_subject(subject, spacing, template), subjects)
+        for done, (subject, (labels, images, origin, steps)) in enumerate(zip(subjects, packed, strict=True), start=1):
+            writer.add(subject.name, subject.source, labels, images, (steps, steps, steps), origin, subject.group)
+            report(subject.name, done, len(subjects))
+    return writer.write(folder)
+
+
+Packed = tuple[npt.NDArray[np.uint8], dict[str, npt.NDArray[np.uint8]], tuple[float, float, float], float]
+
+
+def _pack_subject(subject: Subject, spacing: float, template: sitk.Image | None) -> Packed:
+    images = {name: _read(path) for name, path in subject.images.items()}
+    classes = _read_classes(subject, images)
+    pose = _pose(classes, template) if template is not None else sitk.Euler3DTransform()
+    steps = max(spacing, *classes.GetSpacing()) if images else spacing
+    grid = _box_in_pose(classes, pose, steps)
+    labels = sitk.GetArrayFromImage(sitk.Resample(classes, grid, pose, sitk.sitkLabelGaussian, 0, sitk.sitkUInt8))
+    brain = labels > 0
+    packed = {}
+    for name, image in images.items():
+        values = sitk.GetArrayFromImage(sitk.Resample(image, grid, pose, sitk.sitkLinear, 0.0, sitk.sitkFloat32))
+        low, high = np.percentile(values[brain], (0.1, 99.9))
+        # 1..255 inside the brain; the standard scale is found again at training time
+        packed[name] = np.where(brain, 1 + 254 * np.clip((values - low) / (high - low), 0, 1), 0).astype(np.uint8)
+    inside = np.argwhere(brain)
+    top, centre = inside[:, 0].max(), (inside.min(0) + inside.max(0)) / 2
+    origin = (-centre[2] * steps, -centre[1] * steps, -float(top) * steps)
+    return labels, packed, origin, steps
+
+
+def _read_classes(subject: Subject, images: dict[str, sitk.Image]) -> sitk.Image:
+    """The subject's label classes; real pairs have only brain or not, packed as outer CSF."""
+    if subject.source == "paired":
+        first = next(iter(images.values()))
+        if any(image.GetSize() != first.GetSize() for image in images.values()):
+            msg = f"{subject.name}: its scans lie on different grids; resample them to one grid first"
+            raise InputError(msg)
+        mask = _read(subject.labels) > 0 if subject.labels else first > 0
+        filled = ndimage.binary_fill_holes(sitk.GetArrayFromImage(mask) > 0)
+        classes = np.where(filled, OUTER_CSF, 0).astype(np.uint8)
+        return _like(classes, first)
+    assert subject.labels is not None
+    labels = _read(subject.labels)
+    numbers = sitk.GetArrayFromImage(labels).astype(np.int64)
+    brain = _cropped(_like(to_classes(numbers, subject.scheme), labels))
+    return _like(_fill_sulci(sitk.GetArrayFromImage(brain), min(brain.GetSpacing())), brain)
+
+
+def _cropped(classes: sitk.Image) -> sitk.Image:
+    """The image cut to the box of its brain; whole heads are mostly air."""
+    inside = np.argwhere(sitk.GetArrayViewFromImage(classes) > 0)[:, ::-1]
+    low, high = inside.min(0), inside.max(0)
+    return sitk.RegionOfInterest(classes, (high - low + 1).tolist(), low.tolist())
+
+
+def _fill_sulci(classes: npt.NDArray[np.uint8], voxel_mm: float) -> npt.NDArray[np.uint8]:
+    """Give every gap inside the brain's closed outline to the outer CSF."""
+    steps = max(1, round(SULCUS_MM / voxel_mm))
+    padded = np.pad(classes > 0, steps + 1)
+    # by distance, because iterated dilation of a 256^3 volume takes minutes
+    dilated = ndimage.distance_transform_edt(~padded) <= steps
+    closed = ndimage.distance_transform_edt(dilated) > steps
+    inner = (slice(steps + 1, -steps - 1),) * 3
+    return np.where((classes == 0) & closed[inner], OUTER_CSF, classes).astype(np.uint8)
+
+
+def _pose(classes: sitk.Image, template: sitk.Image) -> sitk.Transform:
+    """The rigid transform from the template's space to the subject's."""
+    rendered = _RENDERED_TISSUE[TISSUE_OF_CLASS[sitk.GetArrayFromImage(classes)]]
+    moving = _registration_image(_like(rendered, classes))
+    start = sitk.CenteredTransformInitializer(
+        template, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
+    )
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(32)
+    method.SetMetricSamplingStrategy(method.REGULAR)
+    method.SetMetricSamplingPercentage(0.3)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 100)
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetShrinkFactorsPerLevel([2, 1])
+    method.SetSmoothingSigmasPerLevel([3, 1])
+    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
+    method.SetInitialTransform(start, inPlace=False)
+    return method.Execute(template, moving)
+
+
+def _registration_image(image: sitk.Image) -> sitk.Image:
+    image = _squeezed(sitk.Cast(image, sitk.sitkFloat32))
+    size = [round(n * s / REGISTRATION_MM) for n, s in zip(image.GetSize(), image.GetSpacing(), strict=True)]
+    smooth = sitk.SmoothingRecursiveGaussian(image, REGISTRATION_MM / 2)
+    return sitk.Resample(
+        smooth, size, sitk.Transform(), sitk.sitkLinear, image.GetOrigin(), [REGISTRATION_MM] * 3, image.GetDirection()
+    )
+
+
+def _box_in_pose(classes: sitk.Image, pose: sitk.Transform, spacing: float) -> sitk.Image:
+    """An empty upright image that just holds the brain, in the template's space."""
+    inside = np.argwhere(sitk.GetArrayViewFromImage(classes) > 0)[:, ::-1]
+    matrix = np.array(classes.GetDirection()).reshape(3, 3) * np.array(classes.GetSpacing())
+    points = inside[:: max(1, len(inside) // 200_000)] @ matrix.T + np.array(classes.GetOrigin())
+    inverse = pose.GetInverse()
+    rotation = np.array([inverse.TransformVector(axis, (0.0, 0.0, 0.0)) for axis in np.eye(3).tolist()]).T
+    shift = np.array(inverse.TransformPoint((0.0, 0.0, 0.0)))
+    placed = points @ rotation.T + shift
+    low = placed.min(0) - BOX_MARGIN_VOXELS * spacing
+    size = np.ceil((placed.max(0) + BOX_MARGIN_VOXELS * spacing - low) / spacing).astype(int) + 1
+    grid = sitk.Image(size.tolist(), sitk.sitkUInt8)
+    grid.SetOrigin(low.tolist())
+    grid.SetSpacing([spacing] * 3)
+    return grid
+
+
+def _like(array: npt.NDArray[np.generic], reference: sitk.Image) -> sitk.Image:
+    image = sitk.GetImageFromArray(array)
+    image.CopyInformation(reference)
+    return image
+
+
+def _read(path: Path) -> sitk.Image:
+    try:
+        return _squeezed(sitk.ReadImage(str(path)))
+    except RuntimeError as error:
+        msg = f"{path} cannot be read as an image; check the file or leave it out of the training set"
+        raise InputError(msg) from error
+
+
+def _squeezed(image: sitk.Image) -> sitk.Image:
+    return image[..., 0] if image.GetDimension() == 4 and image.GetSize()[3] == 1 else image
+
+
+def _files(folder: Path, pattern: str) -> Iterator[Path]:
+    found = sorted(folder.glob(pattern))
+    if not found:
+        msg = f"{folder} holds no file {pattern}; check the path"
+        raise InputError(msg)
+    yield from found
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".nii")

@@ -1,0 +1,42 @@
+"""One training run from files to files: what both command lines call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from DALAnomalyTraining.export import export
+from DALAnomalyTraining.pack import Pack
+from DALAnomalyTraining.trainer import Hardware, Trainer
+from DALAnomalyTraining.training_config import load_training_config
+
+
+def train(
+    config: Path,
+    data: Path,
+    output: Path,
+    resume: bool = False,
+    accelerator: str = "auto",
+    devices: int = 1,
+    until: int | None = None,
+    quiet: bool = False,
+) -> None:
+    """Train as `config` says on the pack `data`, keep everything in `output`, and export its best model there.
+
+    Args:
+        config: YAML, see `training_config`.
+        data: The pack.
+        output: Folder of the run; `model.dalmodel` appears in it when the last step is done.
+        resume: Continue from the last checkpoint in `output`.
+        accelerator: Lightning Fabric's name: auto, cpu, cuda.
+        devices: Processes.
+        until: Stop after this many steps of the whole run.
+        quiet: No progress bar.
+    """
+    pack = Pack(data)
+    trainer = Trainer(load_training_config(config), pack, output, Hardware(accelerator, devices))
+    trainer.fit(resume, until, quiet)
+    finished = trainer.step >= trainer.config.steps
+    if finished and trainer.fabric.is_global_zero:
+        best = output / "best.pt"
+        # a run that only ever collapsed has no best
+        export(best if best.exists() else output / "last.pt", pack, output / "model.dalmodel")

@@ -1,0 +1,100 @@
+"""Lesions of several kinds put into generated healthy pictures: for validation, never for training.
+
+The model must never have been shown a lesion. Only `validation.py` may import this module, and the batches that
+training sees have no place for a lesion; tests hold both.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from DALAnomalyTraining.generator.pair_generator import Pictures
+from DALAnomalyTraining.label_classes import CSF, GREY, WHITE
+from DALAnomalyTraining.randomness import chance, smooth_noise, uniform
+
+
+@dataclass(frozen=True)
+class LesionKind:
+    """How a kind of lesion looks, as places between the tissues of the same scan."""
+
+    name: str
+    radius_mm: tuple[float, float]
+    count: tuple[int, int]
+    towards_csf: tuple[float, float]
+    """0: white matter's intensity, 1: CSF's; T1 darkens and T2 brightens alike."""
+    core_share: float = 0.0
+    """Radius of a CSF-like core, as a share of the lesion's."""
+    variation: float = 0.05
+
+
+KINDS = (
+    LesionKind("oedema", (14.0, 32.0), (1, 1), (0.35, 0.7), variation=0.1),
+    LesionKind("mass with necrotic core", (12.0, 28.0), (1, 2), (0.3, 0.6), core_share=0.5, variation=0.12),
+    LesionKind("infarct", (8.0, 22.0), (1, 1), (0.6, 1.0)),
+    LesionKind("plaques", (3.0, 7.0), (4, 12), (0.4, 0.8)),
+)
+
+
+@dataclass(frozen=True)
+class Lesioned:
+    """Pictures with lesions, and where they are."""
+
+    pictures: Pictures
+    lesion: Tensor
+    """Bool (D, H, W)."""
+
+
+def insert_lesions(
+    pictures: Pictures, kind: LesionKind, spacing: tuple[float, ...], generator: torch.Generator
+) -> Lesioned:
+    """Put lesions of one kind into the white matter of a subject, alike in all its sequences.
+
+    Args:
+        pictures: The healthy subject.
+        kind: What to put in.
+        spacing: Millimetres along the array axes.
+        generator: Where the randomness comes from.
+    """
+    images = pictures.images.clone()
+    lesion = torch.zeros_like(pictures.brain, dtype=torch.bool)
+    means = [_tissue_means(image, pictures.tissues) for image in images]
+    seeds = (pictures.tissues == WHITE).nonzero()
+    for _ in range(round(uniform(generator, *kind.count))):
+        centre = seeds[int(torch.randint(len(seeds), (), generator=generator, device=seeds.device))]
+        distance, radius = _distance(pictures.brain.shape, centre, kind, spacing, generator)
+        # soft shoulders of about a voxel: partial volume
+        weight = ((radius - distance) / spacing[0] + 0.5).clamp(0, 1) * pictures.brain
+        share = uniform(generator, *kind.towards_csf)
+        variation = smooth_noise(generator, tuple(pictures.brain.shape), (12, 14, 12))[0] * kind.variation
+        place = torch.where(distance < kind.core_share * radius, 1.0, share) + variation
+        for image, (csf, white) in zip(images, means, strict=True):
+            image.copy_(image + weight * (white + place * (csf - white) - image))
+        lesion |= weight > 0.5
+    return Lesioned(replace(pictures, images=images), lesion)
+
+
+def _tissue_means(image: Tensor, tissues: Tensor) -> tuple[float, float]:
+    csf = tissues == CSF
+    # a brain mask without any CSF leaves grey matter as the next best
+    return float(image[csf if bool(csf.any()) else tissues == GREY].mean()), float(image[tissues == WHITE].mean())
+
+
+def _distance(
+    shape: torch.Size, centre: Tensor, kind: LesionKind, spacing: tuple[float, ...], generator: torch.Generator
+) -> tuple[Tensor, float]:
+    """Distance in mm from a lesion's centre with a wavy surface, (D, H, W), and the lesion's radius in mm."""
+    low, high = kind.radius_mm
+    radius = low * math.exp(uniform(generator, 0, 1) * math.log(high / low))
+    axes = [
+        (torch.arange(n, device=centre.device) - c) * s * uniform(generator, 0.8, 1.25)
+        for n, c, s in zip(shape, centre, spacing, strict=True)
+    ]
+    square = axes[0].square()[:, None, None] + axes[1].square()[None, :, None] + axes[2].square()[None, None, :]
+    cells = [max(2, round(n * s / radius)) for n, s in zip(shape, spacing, strict=True)]
+    waves = smooth_noise(generator, tuple(shape), (cells[0], cells[1], cells[2]))[0]
+    roughness = 0.2 if chance(generator, 0.7) else 0.4
+    return square.sqrt() + roughness * radius * waves, radius
