@@ -13,7 +13,9 @@ import typer
 from DALAnomalyCLI.detect import detect
 from DALAnomalyCLI.evaluate import evaluate
 from DALAnomalyCLI.model import info
+from DALAnomalyCLI.prepare import prepare, sample
 from DALAnomalyCLI.reporting import RESEARCH_USE
+from DALAnomalyCLI.train import export, train
 from DALAnomalyLib import __version__
 
 app = typer.Typer(
@@ -26,6 +28,10 @@ model_app = typer.Typer(help="Look into model files.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
 app.command()(detect)
 app.command()(evaluate)
+app.command()(prepare)
+app.command()(train)
+app.command()(export)
+app.command()(sample)
 model_app.command()(info)
 
 

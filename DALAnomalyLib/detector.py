@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -111,7 +111,8 @@ class Detector:
         """
         run = _Run(progress, cancel)
         prepared, restoration = self._restore(volume, sequence, brain_mask, run)
-        return self._interpret(prepared, restoration, volume, self.metadata.config.score, threshold, run)
+        (detection,) = self._interpret(prepared, restoration, volume, [self.metadata.config.score], threshold, run)
+        return detection
 
     def detect_all_scores(
         self,
@@ -124,11 +125,9 @@ class Detector:
         """`detect` for every kind of score of Table 5 and for plain intensity, from one pass of the network."""
         run = _Run(progress, cancel)
         prepared, restoration = self._restore(volume, sequence, brain_mask, run)
-        detections: dict[ScoreKind, Detection] = {}
-        for kind in SCORE_KINDS:
-            config = self.metadata.config.score.of_kind(kind, prepared.sequence)
-            detections[kind] = self._interpret(prepared, restoration, volume, config, None, run)
-        return detections
+        configs = [self.metadata.config.score.of_kind(kind, prepared.sequence) for kind in SCORE_KINDS]
+        detections = self._interpret(prepared, restoration, volume, configs, None, run)
+        return dict(zip(SCORE_KINDS, detections, strict=True))
 
     def _restore(
         self, volume: Volume, sequence: str, brain_mask: Volume | None, run: _Run
@@ -136,7 +135,14 @@ class Detector:
         metadata = self.metadata
         run.stage("preparing the scan", 0.0)
         prepared = prepare_scan(
-            volume, brain_mask, sequence, metadata.config.grid, metadata.landmarks, self._model.templates, self.device
+            volume,
+            brain_mask,
+            sequence,
+            metadata.config.grid,
+            metadata.landmarks,
+            self._model.templates,
+            self.device,
+            run.cancel,
         )
         run.stage("restoring the healthy image", 0.2)
         index = torch.tensor([metadata.config.network.sequences.index(prepared.sequence)], device=self.device)
@@ -149,41 +155,45 @@ class Detector:
         prepared: PreparedScan,
         restoration: Restoration,
         volume: Volume,
-        score_config: ScoreConfig,
+        score_configs: Sequence[ScoreConfig],
         threshold: float | None,
         run: _Run,
-    ) -> Detection:
-        """Score, and bring everything back to the scan's grid."""
+    ) -> list[Detection]:
+        """Bring everything back to the scan's grid, and score in every way that is asked for."""
         config = self.metadata.config
-        run.stage("scoring", 0.6)
-        score_on_model = score_map(prepared.image, restoration.pseudo_healthy, prepared.brain, score_config)
-        if threshold is None:
-            threshold = self.metadata.thresholds[prepared.sequence][score_config.kind]
-        run.stage("returning to the scan's grid", 0.7)
-        back = _WayBack(prepared, volume)
-        score = back.continuous(score_on_model)
+        run.stage("returning to the scan's grid", 0.6)
+        back = _WayBack(prepared, volume, run.cancel)
         pseudo_healthy = back.intensities(restoration.pseudo_healthy)
-        run.stage("returning to the scan's grid", 0.85)
         tissues = back.labels(class_index(restoration.anatomy.image, config.network.classes))
         edges = back.labels(restoration.edges)
-        run.stage("listing findings", 0.95)
-        labels, findings = find_findings(score, prepared.brain_mask, threshold, config.minimum_finding_ml)
+        detections = []
+        for done, score_config in enumerate(score_configs):
+            run.stage("scoring", 0.8 + 0.2 * done / len(score_configs))
+            on_model = score_map(prepared.image, restoration.pseudo_healthy, prepared.brain, score_config)
+            score = back.continuous(on_model)
+            recommended = self.metadata.thresholds[prepared.sequence][score_config.kind]
+            chosen = recommended if threshold is None else threshold
+            run.stage("listing findings", 0.8 + 0.2 * (done + 0.5) / len(score_configs))
+            labels, findings = find_findings(score, prepared.brain_mask, chosen, config.minimum_finding_ml)
+            detections.append(
+                Detection(
+                    score=score,
+                    pseudo_healthy=pseudo_healthy,
+                    tissues=tissues,
+                    edges=edges,
+                    brain_mask=prepared.brain_mask,
+                    findings_mask=labels,
+                    findings=findings,
+                    modality_vector=restoration.modality[0].cpu().numpy(),
+                    sequence=prepared.sequence,
+                    sequence_evidence=prepared.sequence_evidence,
+                    threshold=chosen,
+                    provenance=self._provenance(prepared, score_config, chosen, run),
+                    warnings=prepared.warnings,
+                )
+            )
         run.stage("done", 1.0)
-        return Detection(
-            score=score,
-            pseudo_healthy=pseudo_healthy,
-            tissues=tissues,
-            edges=edges,
-            brain_mask=prepared.brain_mask,
-            findings_mask=labels,
-            findings=findings,
-            modality_vector=restoration.modality[0].cpu().numpy(),
-            sequence=prepared.sequence,
-            sequence_evidence=prepared.sequence_evidence,
-            threshold=threshold,
-            provenance=self._provenance(prepared, score_config, threshold, run),
-            warnings=prepared.warnings,
-        )
+        return detections
 
     def _provenance(
         self, prepared: PreparedScan, score_config: ScoreConfig, threshold: float, run: _Run
@@ -210,7 +220,7 @@ class Detector:
                 "model_grid_shape": list(prepared.grid.shape),
                 "model_grid_spacing_mm": list(prepared.grid.spacing),
             },
-            "seconds": dict(run.seconds),
+            "seconds": run.seconds,  # complete when the run is done
         }
 
 
@@ -253,8 +263,9 @@ def _cancellable(network: nn.Module, cancel: CancelToken) -> Iterator[None]:
 class _WayBack:
     """Brings (1, 1, D, H, W) tensors on the model grid to the scan's grid, one interpolation each."""
 
-    def __init__(self, prepared: PreparedScan, volume: Volume) -> None:
+    def __init__(self, prepared: PreparedScan, volume: Volume, cancel: CancelToken) -> None:
         self._prepared = prepared
+        self._cancel = cancel
         self._target = volume.grid
         self._brain = prepared.brain_mask.array > 0
         self._weight = self._resampled(prepared.brain)
@@ -274,10 +285,12 @@ class _WayBack:
     def labels(self, values: Tensor) -> Volume:
         """A label map, uint8."""
         array = values[0, 0].cpu().numpy().astype(np.uint8)
+        self._cancel.raise_if_cancelled()
         nearest = from_model_grid(array, self._prepared.grid, self._target, "nearest")
         return nearest.with_array(nearest.array * self._brain)
 
     def _resampled(self, values: Tensor) -> npt.NDArray[np.float32]:
         array = values[0, 0].float().cpu().numpy()
+        self._cancel.raise_if_cancelled()
         resampled: npt.NDArray[np.float32] = from_model_grid(array, self._prepared.grid, self._target, "linear").array
         return resampled

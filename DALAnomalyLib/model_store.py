@@ -12,6 +12,8 @@ import json
 import os
 import pickle
 import zipfile
+import zlib
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import torch
 from torch import Tensor
 
 from DALAnomalyLib.configuration import ModelConfig, from_dictionary, to_dictionary
-from DALAnomalyLib.errors import ModelFileError, UsageError
+from DALAnomalyLib.errors import ModelFileError, OutputError, UsageError
 from DALAnomalyLib.network.dal_network import DALNetwork
 from DALAnomalyLib.preprocessing.intensity_standardisation import Landmarks
 from DALAnomalyLib.resources import resource_file, resource_folder
@@ -29,6 +31,11 @@ FORMAT = "dal-anomaly-model"
 FORMAT_VERSION = 1
 DEFAULT_MODEL = "default.dalmodel"
 CHECKSUMS = "SHA256SUMS"
+
+# All that may be raised by reading a damaged archive and its JSON, ...
+_DAMAGED = (zipfile.BadZipFile, zlib.error, LookupError, TypeError, ValueError, EOFError, OSError, RuntimeError)
+# ... and by content that is intact but not what this version expects.
+_UNFIT = (LookupError, AttributeError, TypeError, ValueError, EOFError, RuntimeError, pickle.PickleError, UsageError)
 
 
 @dataclass(frozen=True)
@@ -68,9 +75,7 @@ def save_model(path: Path, metadata: ModelMetadata, network: DALNetwork, templat
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         for name, data in (content | {"SHA256": _checksum(content).encode()}).items():
             file.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)  # no dates: equal models are equal files
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(archive.getvalue())
-    os.replace(temporary, path)
+    _replace(path, archive.getvalue())
     return hashlib.sha256(archive.getvalue()).hexdigest()
 
 
@@ -90,12 +95,27 @@ def load_model(path: Path | None = None, device: torch.device | None = None) -> 
         tensors = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
         network = DALNetwork(metadata.config)
         network.load_state_dict({name: value.float() for name, value in tensors["network"].items()})
-    except (KeyError, TypeError, ValueError, RuntimeError, UsageError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+        templates = {name: value.float() for name, value in tensors["templates"].items()}
+        _check_complete(metadata, templates)
+    except _UNFIT as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         msg = f"{path} does not fit this version of DALAnomaly ({reason}); use a model made for it"
         raise ModelFileError(msg) from error
-    templates = {name: value.float().to(device) for name, value in tensors["templates"].items()}
-    return Model(metadata, network.to(device).eval(), templates, digest)
+    on_device = {name: image.to(device) for name, image in templates.items()}
+    return Model(metadata, network.to(device).eval(), on_device, digest)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write so that `path` always holds either the old file or the whole new one."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        msg = f"model file {path} cannot be written ({error.strerror}); check that its folder exists and has space"
+        raise OutputError(msg) from error
 
 
 def write_checksums(folder: Path) -> None:
@@ -103,6 +123,24 @@ def write_checksums(folder: Path) -> None:
     files = sorted(folder.glob("*.dalmodel"))
     lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}" for file in files]
     (folder / CHECKSUMS).write_text("\n".join(lines) + "\n", encoding="ascii")
+
+
+def _check_complete(metadata: ModelMetadata, templates: dict[str, Tensor]) -> None:
+    """What a sequence lacks would otherwise show in the midst of a run."""
+    known = list(metadata.config.network.sequences)
+    parts: dict[str, dict[str, Any]] = {
+        "landmarks": metadata.landmarks,
+        "thresholds": metadata.thresholds,
+        "mean images": templates,
+    }
+    for name, part in parts.items():
+        if sorted(part) != sorted(known):
+            msg = f"{name} are of {', '.join(part) or 'nothing'}, but the network knows {', '.join(known)}"
+            raise ValueError(msg)
+    for image in templates.values():
+        if tuple(image.shape) != metadata.config.grid.shape:
+            msg = f"a mean image is {tuple(image.shape)}, but the grid {metadata.config.grid.shape}"
+            raise ValueError(msg)
 
 
 def _read(path: Path) -> bytes:
@@ -119,10 +157,11 @@ def _check_shipped(path: Path, digest: str) -> None:
         folder = resource_folder("Models")
     except ModelFileError:
         return
-    if path.resolve().parent != folder.resolve() or not (folder / CHECKSUMS).exists():
+    shipped = path.resolve()
+    if shipped.parent != folder.resolve() or not (folder / CHECKSUMS).exists():
         return
-    listed = (folder / CHECKSUMS).read_text(encoding="ascii").splitlines()
-    if f"{digest}  {path.name}" not in listed:
+    listed = (folder / CHECKSUMS).read_text(encoding="ascii", errors="replace").splitlines()
+    if f"{digest}  {shipped.name}" not in listed:
         msg = f"{path} is not the model that was shipped (see {CHECKSUMS} beside it); install DALAnomaly again"
         raise ModelFileError(msg)
 
@@ -132,8 +171,8 @@ def _unpack(path: Path, data: bytes) -> tuple[dict[str, Any], bytes]:
         with zipfile.ZipFile(io.BytesIO(data)) as file:
             content = {name: file.read(name) for name in ("metadata.json", "weights.pt")}
             stated = file.read("SHA256").decode()
-            header = json.loads(content["metadata.json"])
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError) as error:
+            header = dict(json.loads(content["metadata.json"]))
+    except _DAMAGED as error:
         msg = f"{path} is not a DALAnomaly model file, or is damaged; train one or use the one that ships"
         raise ModelFileError(msg) from error
     if stated != _checksum(content):

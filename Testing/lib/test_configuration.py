@@ -58,7 +58,9 @@ def test_every_field_survives_the_way_through_plain_values(through) -> None:
         minimum_finding_ml=1.5,
     )
     for section, default in ((config.network, NetworkConfig()), (config.score, ScoreConfig())):
-        assert [f.name for f in dataclasses.fields(section) if getattr(section, f.name) == getattr(default, f.name)] == []
+        assert [
+            f.name for f in dataclasses.fields(section) if getattr(section, f.name) == getattr(default, f.name)
+        ] == []
     assert from_dictionary(ModelConfig, through(to_dictionary(config))) == config
 
 

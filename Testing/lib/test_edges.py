@@ -118,8 +118,7 @@ def test_subjects_of_a_batch_do_not_mix(detect: Callable[[Tensor], Tensor]) -> N
 
 @DETECTORS
 def test_edges_are_the_same_under_autocast(detect: Callable[[Tensor], Tensor]) -> None:
-    image = torch.rand((1, 1, 20, 20, 20), generator=torch.Generator().manual_seed(0))
-    image[..., :10] *= 0.3
+    image = 6 * torch.rand((1, 1, 20, 20, 20), generator=torch.Generator().manual_seed(0))
     plain = detect(image)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(detect(image), plain)

@@ -79,7 +79,9 @@ def test_regions_are_as_large_as_configured() -> None:
     assert len(extents) > 5
     assert 12 < max(extents) < 2 * 12 * 1.4 * 2
     smaller = dataclasses.replace(one, anatomical_noise_mm=(6.0, 6.0))
-    assert sum(changed(k, config=smaller).sum() for k in range(20)) < sum(changed(k, config=one).sum() for k in range(20))
+    assert sum(changed(k, config=smaller).sum() for k in range(20)) < sum(
+        changed(k, config=one).sum() for k in range(20)
+    )
 
 
 def test_noise_carries_no_gradient() -> None:

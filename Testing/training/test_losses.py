@@ -124,9 +124,7 @@ def test_margins_are_the_papers_and_can_be_changed() -> None:
 
 @pytest.mark.parametrize("loss", OF_VECTORS)
 @pytest.mark.parametrize("sequences", [2, 3])
-def test_a_batch_of_two_pairs_has_the_mean_loss_of_its_halves(
-    loss: Callable[[Tensor], Tensor], sequences: int
-) -> None:
+def test_a_batch_of_two_pairs_has_the_mean_loss_of_its_halves(loss: Callable[[Tensor], Tensor], sequences: int) -> None:
     vectors = random_features(4, sequences)
     halves = [float(loss(half)) for half in vectors.split(2)]
     assert halves[0] != pytest.approx(halves[1])
@@ -278,9 +276,7 @@ def test_total_variation_of_a_dithered_map_is_largest() -> None:
 
 
 def distance(rows: slice) -> Tensor:
-    return losses.image_distance(
-        random_volumes(1, seed=1)[rows], random_volumes(1, seed=2)[rows], random_brain()[rows]
-    )
+    return losses.image_distance(random_volumes(1, seed=1)[rows], random_volumes(1, seed=2)[rows], random_brain()[rows])
 
 
 def consistency(rows: slice) -> Tensor:

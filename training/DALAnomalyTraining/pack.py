@@ -107,16 +107,21 @@ class Pack:
         except (OSError, ValueError) as error:
             msg = f"{folder} is not a training pack ({error}); build one with 'dal-anomaly prepare'"
             raise InputError(msg) from error
-        if header.get("format") != FORMAT:
-            msg = f"{folder} has pack format {header.get('format')!r}, this version reads {FORMAT!r}; prepare it again"
+        found = header.get("format") if isinstance(header, dict) else None
+        if found != FORMAT:
+            msg = f"{folder} has pack format {found!r}, this version reads {FORMAT!r}; prepare it again"
             raise InputError(msg)
-        self.sha256: str = header["sha256"]
-        if verify and hashlib.sha256(self._data).hexdigest() != self.sha256:
+        try:
+            self.sha256: str = header["sha256"]
+            self.description: str = header["description"]
+            self.priors: dict[str, list[list[list[float]]]] = header["priors"]
+            self.records = [_record(item) for item in header["records"]]
+        except (KeyError, TypeError) as error:
+            msg = f"{folder}/pack.json is damaged ({error!r}); copy it again or prepare it again"
+            raise InputError(msg) from error
+        if verify and hashlib.sha256(self._data.data).hexdigest() != self.sha256:
             msg = f"{folder}/pack.bin does not match its checksum; copy it again or prepare it again"
             raise InputError(msg)
-        self.description: str = header["description"]
-        self.priors: dict[str, list[list[list[float]]]] = header["priors"]
-        self.records = [_record(item) for item in header["records"]]
 
     def labels(self, record: Record) -> Bytes:
         """Label classes, uint8 (D, H, W)."""

@@ -104,6 +104,14 @@ def ixi_subjects(folder: Path) -> list[Subject]:
     return subjects
 
 
+def describe(subjects: list[Subject]) -> str:
+    """What a pack of these subjects is made of, for its models' metadata."""
+    kinds = {"labels": "label maps", "semi_real": "real T1 with labels", "paired": "real pairs"}
+    counts = {kind: sum(subject.source == kind for subject in subjects) for kind in kinds}
+    groups = ", ".join(sorted({subject.group for subject in subjects}))
+    return ", ".join(f"{count} {kinds[kind]}" for kind, count in counts.items() if count) + f" ({groups})"
+
+
 def read_priors(folder: Path) -> dict[str, list[list[list[float]]]]:
     """Measured intensity priors of T1 and T2 (SynthSR's files): [means, deviations] x [value, spread] x class."""
     rows = dict(

@@ -12,9 +12,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from DALAnomalyLib.scoring.filters import erode_mask
 from DALAnomalyTraining.generator.pair_generator import Pictures
 from DALAnomalyTraining.label_classes import CSF, GREY, WHITE
 from DALAnomalyTraining.randomness import chance, smooth_noise, uniform
+
+DEEP_MM = 15.0
+"""So far below a brain's surface there is mostly white matter."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,9 @@ def insert_lesions(
     """
     images = pictures.images.clone()
     lesion = torch.zeros_like(pictures.brain, dtype=torch.bool)
-    means = [_tissue_means(image, pictures.tissues) for image in images]
-    seeds = (pictures.tissues == WHITE).nonzero()
+    white_matter = _white_matter(pictures, spacing)
+    means = [_tissue_means(image, pictures, white_matter) for image in images]
+    seeds = white_matter.nonzero()
     for _ in range(round(uniform(generator, *kind.count))):
         centre = seeds[int(torch.randint(len(seeds), (), generator=generator, device=seeds.device))]
         distance, radius = _distance(pictures.brain.shape, centre, kind, spacing, generator)
@@ -77,10 +82,27 @@ def insert_lesions(
     return Lesioned(replace(pictures, images=images), lesion)
 
 
-def _tissue_means(image: Tensor, tissues: Tensor) -> tuple[float, float]:
+def _white_matter(pictures: Pictures, spacing: tuple[float, ...]) -> Tensor:
+    """Where white matter is, bool (D, H, W); of a real pair, whose tissues are unknown, what lies deep in the brain."""
+    known = pictures.tissues == WHITE
+    if bool(known.any()):
+        return known
+    deep = erode_mask(pictures.brain[None, None] > 0, 2 * round(DEEP_MM / spacing[0]) + 1)[0, 0]
+    return deep if bool(deep.any()) else pictures.brain > 0
+
+
+def _tissue_means(image: Tensor, pictures: Pictures, white_matter: Tensor) -> tuple[float, float]:
+    """Intensities of CSF and white matter in one image."""
+    tissues = pictures.tissues
+    if bool((tissues < 0).any()):
+        values = image[pictures.brain > 0].sort().values
+        low, high = (float(values[round(share * (len(values) - 1))]) for share in (0.02, 0.98))
+        white = float(image[white_matter].median())
+        # whichever the sequence, CSF is the extreme further from white matter
+        return (low if white - low > high - white else high), white
     csf = tissues == CSF
     # a brain mask without any CSF leaves grey matter as the next best
-    return float(image[csf if bool(csf.any()) else tissues == GREY].mean()), float(image[tissues == WHITE].mean())
+    return float(image[csf if bool(csf.any()) else tissues == GREY].mean()), float(image[white_matter].mean())
 
 
 def _distance(

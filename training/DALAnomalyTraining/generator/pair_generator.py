@@ -142,6 +142,11 @@ class PairGenerator:
         images = self._images(subject, coordinates, fractions, generator)
         return Pictures(images, brain, self._tissues(subject.record, fractions, brain))
 
+    def fractions_in_frame(self, record: Record) -> Tensor:
+        """Share of every label class in every voxel of an unmoved subject, float32 (D, H, W, classes)."""
+        subject = next(item for item in (*self._others, *self._semi_real) if item.record == record)
+        return self._class_fractions(subject, self._coordinates)
+
     def _draw(self, generator: torch.Generator) -> _Subject:
         semi_real = self._semi_real and (not self._others or chance(generator, self.config.semi_real_share))
         choices = self._semi_real if semi_real else self._others

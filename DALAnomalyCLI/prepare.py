@@ -1,0 +1,88 @@
+"""`dal-anomaly prepare` and `dal-anomaly sample`: training packs, and a synthetic subject to try things on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from DALAnomalyCLI import reporting
+from DALAnomalyCLI.outputs import writing
+from DALAnomalyLib.errors import OutputError, UsageError
+
+Folders = Annotated[list[Path] | None, typer.Option(help="Folder of FreeSurfer label maps; repeatable.")]
+
+
+def prepare(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the pack.")],
+    label_maps: Folders = None,
+    labelled_t1: Annotated[
+        Path | None, typer.Option(help="Folder of NAME_T1.nii.gz with NAME_labels.nii.gz (MUSE labels).")
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="CSV of real paired scans: subject, T1, T2, ..., optional brain_mask.")
+    ] = None,
+    ixi: Annotated[Path | None, typer.Option(help="Folder with IXI-T1 and IXI-T2, skull-stripped.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Name in the T1 folder to leave out; repeatable.")] = None,
+    priors: Annotated[
+        Path | None, typer.Option(help="Folder of measured T1 and T2 intensity priors (SynthSR's files).")
+    ] = None,
+    pose: Annotated[
+        Path | None, typer.Option(help="Skull-stripped T1 whose upright pose all subjects take; only for alignment.")
+    ] = None,
+    spacing: Annotated[float, typer.Option(help="Voxel size of the pack in mm.", min=0.5, max=5.0)] = 1.7,
+    workers: Annotated[int, typer.Option(help="Subjects worked on at once.", min=1)] = 2,
+    force: Annotated[bool, typer.Option("--force", help="Replace an older pack.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+) -> None:
+    """Build a training pack from label maps, labelled T1 scans or real pairs, all in one upright frame."""
+    reporter = reporting.make_reporter(debug=debug)
+    with reporting.exit_with_message(reporter):
+        from DALAnomalyTraining import prepare as preparation
+
+        if (output / "pack.json").exists() and not force:
+            msg = f"{output} already holds a pack; choose another folder or add --force"
+            raise OutputError(msg)
+        subjects = [
+            *preparation.label_map_subjects(label_maps or []),
+            *(preparation.labelled_t1_subjects(labelled_t1, exclude or []) if labelled_t1 else []),
+            *(preparation.manifest_subjects(pairs) if pairs else []),
+            *(preparation.ixi_subjects(ixi) if ixi else []),
+        ]
+        if not subjects:
+            msg = "no training data named; give at least one of --label-maps, --labelled-t1, --pairs, --ixi"
+            raise UsageError(msg)
+        if priors is None and any(subject.source != "paired" for subject in subjects):
+            msg = "label maps need intensity priors to become images; name their folder with --priors"
+            raise UsageError(msg)
+        with writing(output):
+            size = preparation.prepare(
+                subjects,
+                preparation.read_priors(priors) if priors else {},
+                output,
+                spacing,
+                pose,
+                preparation.describe(subjects),
+                lambda name, done, count: reporter.progress(str(output), f"{name} ({done}/{count})", done / count),
+                workers,
+            )
+        summary = {"subjects": len(subjects), "bytes": size}
+        reporter.result(str(output), summary, f"{output}: {len(subjects)} subjects, {size / 2**20:.1f} MiB")
+
+
+def sample(
+    data: Annotated[Path, typer.Option(help="Pack whose label maps the group atlas is made of.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the sample scans.")],
+    seed: Annotated[int, typer.Option(help="Which of the possible subjects.")] = 0,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+) -> None:
+    """Make a synthetic subject (T1 and T2 with one lesion) that no real brain is recognisable in."""
+    reporter = reporting.make_reporter(debug=debug)
+    with reporting.exit_with_message(reporter):
+        from DALAnomalyTraining.pack import Pack
+        from DALAnomalyTraining.sample_subject import make_sample
+
+        with writing(output):
+            paths = make_sample(Pack(data), output, seed)
+        reporter.result(str(output), {"files": [path.name for path in paths]}, "\n".join(map(str, paths)))

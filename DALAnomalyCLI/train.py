@@ -1,0 +1,54 @@
+"""`dal-anomaly train` and `dal-anomaly export`: from a pack to a model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from DALAnomalyCLI import reporting
+from DALAnomalyCLI.outputs import writing
+from DALAnomalyLib.errors import OutputError
+
+
+def train(
+    config: Annotated[Path, typer.Option(help="Training configuration (YAML), see training/configs.")],
+    data: Annotated[Path, typer.Option(help="Pack made by 'dal-anomaly prepare'.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the run's last checkpoint.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    devices: Annotated[int, typer.Option(help="Processes, one per GPU or share of the CPU.", min=1)] = 1,
+    until: Annotated[int | None, typer.Option(help="Stop after this step of the whole run.", min=1)] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+) -> None:
+    """Train a network on a pack; the finished model is OUTPUT/model.dalmodel."""
+    reporter = reporting.make_reporter(quiet=True, debug=debug)
+    with reporting.exit_with_message(reporter):
+        from DALAnomalyTraining.run import train as run
+
+        run(config, data, output, resume, device, devices, until, quiet)
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="best.pt or last.pt of a run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model file, NAME.dalmodel.")],
+    data: Annotated[Path, typer.Option(help="The pack that the run was trained on.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace an older file.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+) -> None:
+    """Make a model file of a checkpoint, with landmarks, mean images and thresholds measured on the pack."""
+    reporter = reporting.make_reporter(debug=debug)
+    with reporting.exit_with_message(reporter):
+        from DALAnomalyLib.model_store import write_checksums
+        from DALAnomalyTraining.export import export as run
+        from DALAnomalyTraining.pack import Pack
+
+        if output.exists() and not force:
+            msg = f"{output} exists already; choose another name or add --force"
+            raise OutputError(msg)
+        with writing(output):
+            metadata = run(checkpoint, Pack(data), output)
+            write_checksums(output.parent)
+        reporter.result(str(output), metadata.training, f"{output}: {metadata.training}")
