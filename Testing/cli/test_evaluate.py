@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
-from DALAnomalyCLI import evaluate as command
-from DALAnomalyCLI.evaluate import Case, ScoredCase, ScoredVoxels
+from DALAnomalyCLI.evaluate import RESULT_FILES
+from DALAnomalyCLI.evaluation_cases import Case, read_cases
+from DALAnomalyCLI.evaluation_measures import Group, case_metrics, groups_of, measure
+from DALAnomalyCLI.evaluation_scores import ScoredCase, ScoredVoxels
 from DALAnomalyLib.errors import InputError
 from DALAnomalyLib.volume import Volume
 from DALAnomalyLib.volume_io import write_volume
@@ -37,13 +39,13 @@ def write_cases(path: Path, *rows: str, header: str = HEADER) -> Path:
 def test_paths_start_at_the_folder_of_the_table(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere" / "mask.nii.gz"
     table = write_cases(tmp_path / "set" / "cases.csv", f"s1,ms,T2,scans/a.nii.gz,,{elsewhere}")
-    assert command.read_cases(table) == [Case("s1", "ms", "T2", tmp_path / "set/scans/a.nii.gz", None, elsewhere)]
+    assert read_cases(table) == [Case("s1", "ms", "T2", tmp_path / "set/scans/a.nii.gz", None, elsewhere)]
 
 
 def test_brain_mask_column_is_optional_and_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
     table = tmp_path / "cases.csv"
     table.write_text("subject,dataset,sequence,image,lesion\ns1,ms,T2,a.nii,b.nii\n", encoding="utf-8-sig")
-    (case,) = command.read_cases(table)
+    (case,) = read_cases(table)
     assert case == Case("s1", "ms", "T2", tmp_path / "a.nii", tmp_path / "b.nii", None)
 
 
@@ -62,12 +64,12 @@ def test_table_that_cannot_be_used_is_refused(tmp_path: Path, content: str | byt
     table = tmp_path / "cases.csv"
     table.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(InputError, match=words):
-        command.read_cases(table)
+        read_cases(table)
 
 
 def test_missing_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cases\.csv: cannot be read"):
-        command.read_cases(tmp_path / "cases.csv")
+        read_cases(tmp_path / "cases.csv")
 
 
 # --- the figures ------------------------------------------------------------------------------------------------------
@@ -100,18 +102,18 @@ def random_case(seed: int, share: float, size: int = 400, **more: Any) -> Scored
     return scored(labels, np.round(generator.random(size) + 0.4 * labels, 1), **more)
 
 
-def row_of(group: command.Group, kind: str = "hybrid") -> dict[str, Any]:
+def row_of(group: Group, kind: str = "hybrid") -> dict[str, Any]:
     return next(row for row in group.rows if row["score"] == kind)
 
 
 def test_average_precision_equals_scikit_learns_on_the_pooled_voxels() -> None:
     reference = pytest.importorskip("sklearn.metrics", reason="the reference for average precision")
     cases = [random_case(seed, share) for seed, share in ((1, 0.05), (2, 0.2), (3, 0.01))]
-    row = row_of(command.measure("ms", "T2", cases))
+    row = row_of(measure("ms", "T2", cases))
     labels = np.concatenate([case.labels for case in cases])
     scores = np.concatenate([case.by_kind["hybrid"].scores for case in cases])
     assert row["average_precision"] == pytest.approx(reference.average_precision_score(labels, scores), abs=1e-12)
-    single = command.case_metrics(cases[0])[0]
+    single = case_metrics(cases[0])[0]
     assert single["average_precision"] == pytest.approx(
         reference.average_precision_score(cases[0].labels, cases[0].by_kind["hybrid"].scores), abs=1e-12
     )
@@ -123,7 +125,7 @@ def dice(predicted: np.ndarray, labels: np.ndarray) -> float:
 
 def test_dice_figures_equal_those_of_every_threshold_tried() -> None:
     cases = [random_case(seed, 0.2, threshold=limit) for seed, limit in ((1, 0.4), (2, 0.7))]
-    row = row_of(command.measure("ms", "T2", cases))
+    row = row_of(measure("ms", "T2", cases))
     labels = np.concatenate([case.labels for case in cases])
     scores = np.concatenate([case.by_kind["hybrid"].scores for case in cases])
     tried = {limit: dice(scores >= limit, labels) for limit in np.unique(scores)}
@@ -145,14 +147,14 @@ def test_errors_are_means_over_all_voxels_of_a_group() -> None:
         scored(few, few * 1.0, error_normal=0.1, error_abnormal=0.2),
         scored(many, many * 1.0, error_normal=0.4, error_abnormal=0.6),
     ]
-    row = row_of(command.measure("ms", "T2", cases))
+    row = row_of(measure("ms", "T2", cases))
     assert row["l1_re_n"] == pytest.approx((9 * 0.1 + 50 * 0.4) / 59)
     assert row["l1_re_a"] == pytest.approx((1 * 0.2 + 50 * 0.6) / 51)
     assert row["l1_ratio"] == pytest.approx(row["l1_re_a"] / row["l1_re_n"])
 
 
 def test_baseline_has_no_reconstruction_errors() -> None:
-    row = row_of(command.measure("ms", "T2", [random_case(1, 0.2)]), "intensity")
+    row = row_of(measure("ms", "T2", [random_case(1, 0.2)]), "intensity")
     assert math.isnan(row["l1_re_n"])
     assert math.isnan(row["l1_ratio"])
     assert row["average_precision"] > 0
@@ -160,13 +162,13 @@ def test_baseline_has_no_reconstruction_errors() -> None:
 
 def test_healthy_scans_give_false_positives_and_change_nothing_else() -> None:
     lesioned, healthy = random_case(1, 0.2), random_case(2, 0.0)
-    alone, both = (row_of(command.measure("ms", "T2", cases)) for cases in ([lesioned], [lesioned, healthy]))
+    alone, both = (row_of(measure("ms", "T2", cases)) for cases in ([lesioned], [lesioned, healthy]))
     unchanged = [name for name in alone if not name.startswith("healthy")]
     assert [both[name] for name in unchanged] == [alone[name] for name in unchanged]
     assert (both["healthy_cases"], both["healthy_mean_findings"], both["healthy_mean_false_positive_ml"]) == (1, 2, 3.0)
     assert both["healthy_l1_re"] == pytest.approx(0.1)
     assert alone["healthy_cases"] == 0
-    only = command.measure("healthy", "T2", [healthy])
+    only = measure("healthy", "T2", [healthy])
     assert only.curves == {}
     assert math.isnan(row_of(only)["average_precision"])
     assert row_of(only)["cases"] == 0
@@ -176,7 +178,7 @@ def test_groups_are_each_pair_each_sequence_and_everything() -> None:
     cases = [
         random_case(i, 0.2, dataset=d, sequence=s) for i, (d, s) in enumerate([("a", "T1"), ("a", "T2"), ("b", "T2")])
     ]
-    found = {(dataset, sequence): members for dataset, sequence, members in command.groups_of(cases)}
+    found = {(dataset, sequence): members for dataset, sequence, members in groups_of(cases)}
     assert {key: len(members) for key, members in found.items()} == {
         ("a", "T1"): 1,
         ("a", "T2"): 1,
@@ -222,7 +224,7 @@ def test_evaluation_writes_its_four_files_and_prints_the_table(
 ) -> None:
     done = evaluate(run, model_file, cases, tmp_path / "out")
     assert done.exit_code == 0, done.output
-    assert names(tmp_path / "out") == sorted(command.RESULT_FILES)
+    assert names(tmp_path / "out") == sorted(RESULT_FILES)
     assert "glioma" in done.stdout
     assert "hybrid" in done.stdout
     assert "..." not in done.stdout

@@ -12,12 +12,13 @@ from DALAnomalyLib.model_store import Model, ModelMetadata
 from DALAnomalyLib.network.dal_network import DALNetwork
 from DALAnomalyLib.preprocessing.intensity_standardisation import Landmarks
 from DALAnomalyLib.preprocessing.model_grid import model_grid_for, to_model_grid
+from DALAnomalyLib.preprocessing.pipeline import prepare_scan
 from DALAnomalyLib.scoring.score_config import SCORE_KINDS
 from DALAnomalyLib.volume import Grid, Volume
 
 SCAN_GRID = Grid((34, 46, 38), (3.9, 4.2, 4.1), (-71.0, -93.0, -66.0))
 """Just around the brain; all sizes and spacings differ, so that no mix-up of axes passes."""
-FINE_GRID = Grid((76, 76, 76), (2.3, 2.3, 2.3), (-86.0, -86.0, -86.0))
+FINE_GRID = Grid((62, 62, 62), (3.0, 3.0, 3.0), (-91.0, -91.0, -89.0))
 """A cube around the brain that can be turned without cutting it."""
 
 CONTRASTS = {"T1": (120.0, 330.0, 500.0, 200.0), "T2": (600.0, 330.0, 190.0, 700.0)}
@@ -110,6 +111,27 @@ def untrained_model(name: str = "tiny", change: Callable[[DALNetwork], None] = l
         training={"data": "none", "steps": 0},
     )
     return Model(metadata, network, templates, digest="0123456789abcdef" * 4)
+
+
+def knowing_model() -> Model:
+    """A model whose pseudo-healthy image is the phantom on T2 without its lesion, in the upright pose.
+
+    It has a trained network's answer: it depends on where in the head a voxel is, and hardly on the lattice. Random
+    weights do not serve to compare lattices, for they turn a shift by a fraction of a voxel into another image.
+    """
+    model = untrained_model()
+    metadata = model.metadata
+    prepared = prepare_scan(
+        scan(FINE_GRID, lesion=False),
+        None,
+        "T2",
+        metadata.config.grid,
+        metadata.landmarks,
+        model.templates,
+        torch.device("cpu"),
+    )
+    model.network.combine = lambda _code, _modality, brain: prepared.image * brain
+    return model
 
 
 def _points(grid: Grid) -> np.ndarray:

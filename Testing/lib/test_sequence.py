@@ -59,7 +59,7 @@ def test_outside_the_brain_does_not_count() -> None:
     [
         pytest.param(painted((1, 1, 1), noise=0.3), id="noise alone"),
         pytest.param(painted((1, 1, 1)), id="constant"),
-        pytest.param(painted((0.5, 0.9, 0.5), noise=0.02), id="neither contrast"),
+        pytest.param(painted((1, 1, 1)) * np.arange(1, 17, dtype=np.float32), id="a ramp across the brain"),
     ],
 )
 def test_a_scan_that_fits_no_sequence_is_unclear(image: np.ndarray) -> None:

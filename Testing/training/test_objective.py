@@ -68,6 +68,10 @@ def evaluate(
     return objective(batch, weights, trained, keys(len(batch.images), step))
 
 
+def numbers(terms: dict[str, Tensor]) -> dict[str, float]:
+    return {name: value.item() for name, value in terms.items()}
+
+
 def taught(objective: Objective) -> set[str]:
     """Sub-networks with a gradient other than 0."""
     return {
@@ -151,8 +155,8 @@ def test_freezing_ends_with_its_stage() -> None:
 
 def test_freezing_does_not_change_the_losses() -> None:
     objective, batch = make_objective(), make_batch()
-    free, frozen = (evaluate(objective, batch, trained=trained) for trained in (ALL, frozenset({R_D})))
-    assert {name: float(value) for name, value in free.items()} == {name: float(v) for name, v in frozen.items()}
+    free, frozen = (numbers(evaluate(objective, batch, trained=trained)) for trained in (ALL, frozenset({R_D})))
+    assert free == frozen
 
 
 # the terms -----------------------------------------------------------------------------------------------------------
@@ -160,18 +164,18 @@ def test_freezing_does_not_change_the_losses() -> None:
 
 def test_the_total_is_the_weighted_sum() -> None:
     given = {name: 0.1 * (index + 1) for index, name in enumerate(term_names())}
-    terms = evaluate(make_objective(), make_batch(), weights_of(**given))
+    terms = numbers(evaluate(make_objective(), make_batch(), weights_of(**given)))
     total = terms.pop("total")
     assert terms.keys() == set(term_names())
-    assert float(total) == pytest.approx(sum(given[name] * float(value) for name, value in terms.items()), rel=1e-5)
+    assert total == pytest.approx(sum(given[name] * value for name, value in terms.items()), rel=1e-5)
 
 
 @pytest.mark.parametrize("term", term_names())
 def test_a_term_is_the_same_alone_and_among_others_and_a_weight_of_0_leaves_it_out(term: str) -> None:
     objective, batch = make_objective(), make_batch()
-    together = evaluate(objective, batch)
-    alone = evaluate(objective, batch, weights_of(**{term: 1.0}))
-    assert float(alone[term]) == pytest.approx(float(together[term]), rel=1e-5)
+    together = numbers(evaluate(objective, batch))
+    alone = numbers(evaluate(objective, batch, weights_of(**{term: 1.0})))
+    assert alone[term] == alone["total"] == pytest.approx(together[term], rel=1e-5)
     assert term not in evaluate(objective, batch, dataclasses.replace(EVERY_TERM, **{term: 0.0}))
 
 
@@ -236,33 +240,30 @@ def test_the_codes_come_from_the_source_and_the_target_from_the_same_subject(mon
             )
             for p, i, j in pairs
         ]
-    terms = evaluate(objective, batch, weights_of(reconstruction=1.0))
-    assert float(terms["reconstruction"]) == pytest.approx(float(torch.stack(expected).mean()), rel=1e-5)
+    terms = numbers(evaluate(objective, batch, weights_of(reconstruction=1.0)))
+    assert terms["reconstruction"] == pytest.approx(torch.stack(expected).mean().item(), rel=1e-5)
 
 
 def test_sampled_sources_have_the_expectation_of_all() -> None:
     batch, weights = make_batch(), weights_of(reconstruction=1.0, restoration=1.0)
-    every = evaluate(make_objective(ObjectiveConfig(sampled_sources=False)), batch, weights)
+    every = numbers(evaluate(make_objective(ObjectiveConfig(sampled_sources=False)), batch, weights))
     objective = make_objective()
-    drawn = [evaluate(objective, batch, weights, step=step) for step in range(12)]
+    drawn = [numbers(evaluate(objective, batch, weights, step=step)) for step in range(12)]
     for name in ("reconstruction", "restoration"):
-        values = sorted({round(float(terms[name]), 5) for terms in drawn})
+        values = sorted({round(terms[name], 5) for terms in drawn})
         assert len(values) == 4  # two subjects with two sequences each
-        assert float(every[name]) == pytest.approx(sum(values) / 4, abs=1e-4)
+        assert every[name] == pytest.approx(sum(values) / 4, abs=1e-4)
 
 
 @pytest.mark.parametrize("config", [ObjectiveConfig(), LITERAL], ids=["default", "literal"])
 def test_a_batch_split_over_processes_has_the_mean_losses_of_its_parts(config: ObjectiveConfig) -> None:
     objective, batch = make_objective(config, NOISY), make_batch(4)
-    whole = evaluate(objective, batch)
-    parts = [
-        objective(
-            PairedBatch(batch.images[rows], batch.brain[rows], batch.tissues[rows]), EVERY_TERM, ALL, keys(4)[rows]
-        )
-        for rows in (slice(0, 2), slice(2, 4))
-    ]
-    for name, value in whole.items():
-        assert float(value) == pytest.approx(float(parts[0][name] + parts[1][name]) / 2, rel=1e-4), name
+    whole = numbers(evaluate(objective, batch))
+    parts = []
+    for rows in (slice(0, 2), slice(2, 4)):
+        half = PairedBatch(batch.images[rows], batch.brain[rows], batch.tissues[rows])
+        parts.append(numbers(objective(half, EVERY_TERM, ALL, keys(4)[rows])))
+    assert {name: (parts[0][name] + parts[1][name]) / 2 for name in whole} == pytest.approx(whole, rel=1e-4)
 
 
 @pytest.mark.parametrize("reuse", [True, False])
@@ -286,9 +287,9 @@ def test_anatomies_are_compared_as_configured(compared: str) -> None:
         )
     chosen = anatomy.one_hot if compared == "one_hot" else anatomy.image
     vectors = chosen.flatten(1).unflatten(0, (2, 2))
-    terms = evaluate(objective, batch)
-    assert float(terms["anatomy_consistency"]) == pytest.approx(float(losses.anatomy_consistency(vectors)), rel=1e-5)
-    assert float(terms["anatomy_similarity"]) == pytest.approx(float(losses.anatomy_similarity(vectors)), rel=1e-5)
+    terms = numbers(evaluate(objective, batch))
+    assert terms["anatomy_consistency"] == pytest.approx(losses.anatomy_consistency(vectors).item(), rel=1e-5)
+    assert terms["anatomy_similarity"] == pytest.approx(losses.anatomy_similarity(vectors).item(), rel=1e-5)
 
 
 def test_anatomies_are_compared_in_no_other_way() -> None:

@@ -21,7 +21,7 @@ def test_the_same_key_is_the_same_stream_whatever_was_drawn_before() -> None:
 
 def test_streams_are_the_same_today_and_tomorrow() -> None:
     """A run resumed by another process has to draw what the first one would have drawn."""
-    assert generator_for(CPU, 0, "train", 1, 2).initial_seed() == 2866129106459206217
+    assert generator_for(CPU, 0, "train", 1, 2).initial_seed() == 968612946269712993
 
 
 @pytest.mark.parametrize(

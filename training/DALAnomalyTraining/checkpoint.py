@@ -26,6 +26,7 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
-        msg = f"{path} is not a readable checkpoint ({error}); train without --resume to start again"
+        # PyTorch's own message advises to execute what an untrusted file contains
+        msg = f"{path} is not a readable checkpoint ({type(error).__name__}); train without --resume to start again"
         raise InputError(msg) from error
     return content

@@ -69,12 +69,22 @@ def manifest_subjects(manifest: Path) -> list[Subject]:
     Paths are relative to the manifest. Scans of a row must share one grid and be skull-stripped, unless the row gives
     a brain mask.
     """
-    with manifest.open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
+    try:
+        with manifest.open(newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines))
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{manifest} cannot be read as a CSV file ({error}); check the path"
+        raise InputError(msg) from error
     if not rows or "subject" not in rows[0]:
         msg = f"{manifest} has no column 'subject'; needed are subject, T1, T2, ... and optionally brain_mask"
         raise InputError(msg)
     sequences = [name for name in rows[0] if name not in ("subject", "brain_mask") and name]
+    for row in rows:
+        missing = [name for name in sequences if not row[name]]
+        if missing or not sequences:
+            what = ", ".join(missing or ["scan"])
+            msg = f"{manifest}: subject {row['subject']} has no {what}; name its file or drop the row"
+            raise InputError(msg)
     return [
         Subject(
             row["subject"],
@@ -114,20 +124,15 @@ def describe(subjects: list[Subject]) -> str:
 
 def read_priors(folder: Path) -> dict[str, list[list[list[float]]]]:
     """Measured intensity priors of T1 and T2 (SynthSR's files): [means, deviations] x [value, spread] x class."""
-    rows = dict(
-        zip(
-            np.load(folder / "synthsr_generation_labels.npy").tolist(),
-            np.load(folder / "synthsr_generation_classes.npy").tolist(),
-            strict=True,
-        )
-    )
+    labels, classes = (_read_array(folder / f"synthsr_generation_{what}.npy") for what in ("labels", "classes"))
+    rows = dict(zip(labels.tolist(), classes.tolist(), strict=True))
 
     def rearranged(file: str) -> list[list[float]]:
-        table = np.load(folder / file)
+        table = _read_array(folder / file)
         columns = np.zeros((2, COUNT))
-        for number, item in enumerate(CLASSES, start=1):
-            columns[:, number] = table[:, rows.get(CLASSES[SAME_APPEARANCE.get(number, number) - 1].freesurfer[0], 0)]
-            del item
+        for number in range(1, COUNT):
+            first_label = CLASSES[SAME_APPEARANCE.get(number, number) - 1].freesurfer[0]
+            columns[:, number] = table[:, rows.get(first_label, 0)]
         return [row.tolist() for row in columns]
 
     names = {"T1": "t1_hr", "T2": "t2"}
@@ -160,7 +165,7 @@ def prepare(
         workers: Subjects worked on at once.
     """
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    template = _registration_image(sitk.ReadImage(str(pose))) if pose else None
+    template = _registration_image(_read(pose)) if pose else None
     writer = PackWriter(description, priors)
     with ThreadPoolExecutor(workers) as pool:
         packed = pool.map(lambda subject: _pack_subject(subject, spacing, template), subjects)
@@ -185,6 +190,9 @@ def _pack_subject(subject: Subject, spacing: float, template: sitk.Image | None)
     for name, image in images.items():
         values = sitk.GetArrayFromImage(sitk.Resample(image, grid, pose, sitk.sitkLinear, 0.0, sitk.sitkFloat32))
         low, high = np.percentile(values[brain], (0.1, 99.9))
+        if not high > low:
+            msg = f"{subject.images[name]} has the same intensity everywhere in the brain; leave it out"
+            raise InputError(msg)
         # 1..255 inside the brain; the standard scale is found again at training time
         packed[name] = np.where(brain, 1 + 254 * np.clip((values - low) / (high - low), 0, 1), 0).astype(np.uint8)
     inside = np.argwhere(brain)
@@ -197,18 +205,31 @@ def _read_classes(subject: Subject, images: dict[str, sitk.Image]) -> sitk.Image
     """The subject's label classes; real pairs have only brain or not, packed as outer CSF."""
     if subject.source == "paired":
         first = next(iter(images.values()))
-        if any(image.GetSize() != first.GetSize() for image in images.values()):
-            msg = f"{subject.name}: its scans lie on different grids; resample them to one grid first"
+        mask = _read(subject.labels) if subject.labels else first
+        if not all(_same_grid(image, first) for image in (*images.values(), mask)):
+            msg = f"{subject.name}: its scans or brain mask lie on different grids; resample them to one grid first"
             raise InputError(msg)
-        mask = _read(subject.labels) > 0 if subject.labels else first > 0
         filled = ndimage.binary_fill_holes(sitk.GetArrayFromImage(mask) > 0)
-        classes = np.where(filled, OUTER_CSF, 0).astype(np.uint8)
-        return _like(classes, first)
+        return _like(_some_brain(np.where(filled, OUTER_CSF, 0).astype(np.uint8), subject), first)
     assert subject.labels is not None
     labels = _read(subject.labels)
     numbers = sitk.GetArrayFromImage(labels).astype(np.int64)
-    brain = _cropped(_like(to_classes(numbers, subject.scheme), labels))
+    brain = _cropped(_like(_some_brain(to_classes(numbers, subject.scheme), subject), labels))
     return _like(_fill_sulci(sitk.GetArrayFromImage(brain), min(brain.GetSpacing())), brain)
+
+
+def _same_grid(first: sitk.Image, second: sitk.Image) -> bool:
+    return first.GetSize() == second.GetSize() and all(
+        np.allclose(getattr(first, name)(), getattr(second, name)(), atol=1e-3)
+        for name in ("GetSpacing", "GetOrigin", "GetDirection")
+    )
+
+
+def _some_brain(classes: npt.NDArray[np.uint8], subject: Subject) -> npt.NDArray[np.uint8]:
+    if not classes.any():
+        msg = f"{subject.labels or subject.name} shows no brain; is it a {subject.scheme} label map or a stripped scan?"
+        raise InputError(msg)
+    return classes
 
 
 def _cropped(classes: sitk.Image) -> sitk.Image:
@@ -284,10 +305,23 @@ def _like(array: npt.NDArray[np.generic], reference: sitk.Image) -> sitk.Image:
 
 def _read(path: Path) -> sitk.Image:
     try:
-        return _squeezed(sitk.ReadImage(str(path)))
+        image = _squeezed(sitk.ReadImage(str(path)))
     except RuntimeError as error:
         msg = f"{path} cannot be read as an image; check the file or leave it out of the training set"
         raise InputError(msg) from error
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        msg = f"{path} is no single three-dimensional image in grey values; leave it out of the training set"
+        raise InputError(msg)
+    return image
+
+
+def _read_array(path: Path) -> npt.NDArray[np.generic]:
+    try:
+        array: npt.NDArray[np.generic] = np.load(path)
+    except (OSError, ValueError) as error:
+        msg = f"{path} cannot be read as an array of intensity priors ({error}); check the folder of priors"
+        raise InputError(msg) from error
+    return array
 
 
 def _squeezed(image: sitk.Image) -> sitk.Image:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,11 @@ class Hardware:
     threads: int = 0
     """CPU threads per process; 0 leaves PyTorch's choice."""
 
+    @property
+    def has_gpu(self) -> bool:
+        """Whether training will run on CUDA devices."""
+        return self.accelerator != "cpu" and torch.cuda.is_available()
+
 
 def split_records(records: list[Record]) -> tuple[list[Record], list[Record]]:
     """Records to train on and records held out; a pack too small to spare any validates on what it trains on."""
@@ -64,7 +70,7 @@ class Trainer:
             devices=hardware.devices,
             # frozen stages leave sub-networks out of the graph
             strategy=DDPStrategy(find_unused_parameters=True) if hardware.devices > 1 else "auto",
-            precision="32-true",
+            precision=config.precision if hardware.has_gpu else "32-true",  # type: ignore[arg-type]
         )
         self.fabric.launch()
         self._check_batch()
@@ -119,9 +125,12 @@ class Trainer:
         self._start(resume)
         log = RunLog(self.run, self.step) if self.fabric.is_global_zero else None
         validation = Validation(self.held_out, self.landmarks, self.config.validation_subjects)
-        last = min(until or self.config.steps, self.config.steps)
+        last = self.config.steps if until is None else min(until, self.config.steps)
         saved = time.monotonic()
-        with tqdm(total=self.config.steps, initial=self.step, disable=quiet or log is None, mininterval=2.0) as bar:
+        with (
+            tqdm(total=self.config.steps, initial=self.step, disable=quiet or log is None, mininterval=2.0) as bar,
+            nullcontext() if log is None else closing(log),
+        ):
             while self.step < last:
                 stage, begin = self.config.stage_at(self.step)
                 figures = self._train_step(stage, begin)
@@ -135,8 +144,6 @@ class Trainer:
                 if time.monotonic() - saved > 60 * self.config.checkpoint_minutes or self.step == last:
                     self._save("last.pt")
                     saved = time.monotonic()
-        if log is not None:
-            log.close()
 
     def _start(self, resume: bool) -> None:
         path = self.run / "last.pt"
@@ -169,22 +176,23 @@ class Trainer:
             batch = self.pairs.batch(self.landmarks, "train", self.step, subjects=slots)
             generating += time.monotonic() - before
             keys: list[tuple[object, ...]] = [(self.config.seed, "noise", self.step, slot) for slot in slots]
-            with self.fabric.no_backward_sync(self.objective, enabled=part < parts - 1), self._precision():
+            with self.fabric.no_backward_sync(self.objective, enabled=part < parts - 1):
                 terms = self.objective(batch, stage.weights, frozenset(stage.learning_rates), keys)
             self.fabric.backward(terms["total"] / parts)
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value.detach() / parts
-        norm = self._update()
         figures = {name: float(value) for name, value in self._reduced(sums).items()}
-        if not math.isfinite(figures["total"]):
-            msg = f"the loss is not finite at step {self.step}; lower the learning rate or train in 32-true precision"
+        norm = self._clipped_norm()
+        if not math.isfinite(figures["total"]) or not math.isfinite(norm):
+            # before the weights take it up: a checkpoint of them would be lost
+            msg = (
+                f"the loss {figures['total']:g} or its gradient {norm:g} is not finite at step {self.step}; "
+                "lower the learning rate or train in 32-true precision"
+            )
             raise InputError(msg)
+        self._update()
         elapsed = time.monotonic() - started
         return figures | {"gradient_norm": norm, "seconds": elapsed, "generator_share": generating / elapsed}
-
-    def _precision(self) -> torch.autocast:
-        mixed = self.fabric.device.type == "cuda" and self.config.precision == "bf16-mixed"
-        return torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=mixed)
 
     def _set_rates(self, stage: Stage, begin: int) -> None:
         config = self.config
@@ -195,15 +203,16 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * decayed * rising * stage.learning_rates.get(group["name"], 0.0)
 
-    def _update(self) -> float:
+    def _clipped_norm(self) -> float:
         parameters = [p for p in self.network.parameters() if p.grad is not None]
         limit = self.config.gradient_clip or math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+        return float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+
+    def _update(self) -> None:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.network, self.step)
-        return norm
 
     def _reduced(self, terms: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         reduced: Any = self.fabric.all_reduce(terms, reduce_op="mean") if self.fabric.world_size > 1 else terms

@@ -1,0 +1,128 @@
+"""What one case contributes to an evaluation: its scores and labels inside the brain."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from DALAnomalyCLI import reporting
+from DALAnomalyCLI.evaluation_cases import Case
+from DALAnomalyLib.evaluation import metrics
+from DALAnomalyLib.progress import CancelToken
+
+if TYPE_CHECKING:
+    from DALAnomalyLib.detector import Detection, Detector
+    from DALAnomalyLib.volume import Volume
+
+Scores: TypeAlias = npt.NDArray[np.float32]
+Labels: TypeAlias = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredVoxels:
+    """One kind of score of one case.
+
+    Attributes:
+        scores: float32 (N,), the voxels inside the brain mask.
+        threshold: the model's own for this kind of score; NaN when it has none.
+        findings: how many there are at that threshold.
+        false_positive_ml: volume of the findings outside the lesion.
+    """
+
+    scores: Scores
+    threshold: float
+    findings: int
+    false_positive_ml: float
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredCase:
+    """What the metrics need of one case.
+
+    Attributes:
+        case: the row it comes from.
+        sequence: as used; the row may say auto.
+        labels: bool (N,), the voxels inside the brain mask, true in the lesion.
+        lesion_ml: volume of the whole lesion mask.
+        lesion_outside_brain_ml: volume of its part that no metric sees.
+        by_kind: kind of score to its voxels.
+        error_normal: mean |x - x_r| over the N voxels that are normal, as a fraction of the scan's 99th percentile.
+        error_abnormal: the same over the lesion; NaN without one.
+        warnings: what the detector had to say about the scan.
+    """
+
+    case: Case
+    sequence: str
+    labels: Labels
+    lesion_ml: float
+    lesion_outside_brain_ml: float
+    by_kind: Mapping[str, ScoredVoxels]
+    error_normal: float
+    error_abnormal: float
+    warnings: tuple[str, ...]
+
+    @property
+    def has_lesion(self) -> bool:
+        """Whether any voxel inside the brain is labelled."""
+        return bool(self.labels.any())
+
+
+def score_case(detector: Detector, case: Case, cancel: CancelToken) -> ScoredCase:
+    """Run the network once on a case and keep its scores inside the brain."""
+    from DALAnomalyLib.volume_io import read_mask, read_volume
+
+    scan = read_volume(case.image)
+    lesion = None if case.lesion is None else read_mask(case.lesion, scan.grid).array > 0
+    mask = None if case.brain_mask is None else read_mask(case.brain_mask, scan.grid)
+    cancel.raise_if_cancelled()
+    with reporting.naming(case.image):
+        detections = detector.detect_all_scores(scan, case.sequence, mask, cancel=cancel)
+    first = next(iter(detections.values()))
+    brain = first.brain_mask.array > 0
+    if lesion is None:
+        lesion = np.zeros(brain.shape, dtype=bool)
+    voxel_ml = scan.grid.voxel_volume_ml
+    normal, abnormal = _reconstruction_errors(scan, first, brain, lesion)
+    return ScoredCase(
+        case=case,
+        sequence=first.sequence,
+        labels=lesion[brain],
+        lesion_ml=np.count_nonzero(lesion) * voxel_ml,
+        lesion_outside_brain_ml=np.count_nonzero(lesion & ~brain) * voxel_ml,
+        by_kind={
+            kind: ScoredVoxels(
+                scores=detection.score.array[brain].astype(np.float32, copy=False),
+                threshold=detection.threshold,
+                findings=len(detection.findings),
+                false_positive_ml=np.count_nonzero((detection.findings_mask.array > 0) & ~lesion) * voxel_ml,
+            )
+            for kind, detection in detections.items()
+        },
+        error_normal=normal,
+        error_abnormal=abnormal,
+        warnings=detection_warnings(detections.values()),
+    )
+
+
+def detection_warnings(detections: Iterable[Detection]) -> tuple[str, ...]:
+    """The warnings of several detections of one scan, each once, in order."""
+    return tuple(dict.fromkeys(warning for detection in detections for warning in detection.warnings))
+
+
+def _reconstruction_errors(scan: Volume, detection: Detection, brain: Labels, lesion: Labels) -> tuple[float, float]:
+    """Mean |x - x_r| over normal and over lesion voxels of the brain, relative to the scan's 99th percentile there."""
+    scale = float(np.percentile(scan.array[brain], 99))
+    if scale <= 0:
+        return math.nan, math.nan
+    image, healthy = scan.array[brain] / scale, detection.pseudo_healthy.array[brain] / scale
+    labels = lesion[brain]
+    if not labels.any() or labels.all():
+        mean = float(np.mean(np.abs(image - healthy), dtype=np.float64))
+        return (math.nan, mean) if labels.any() else (mean, math.nan)
+    errors = metrics.reconstruction_errors(image, healthy, labels)
+    return errors.l1_re_normal, errors.l1_re_abnormal

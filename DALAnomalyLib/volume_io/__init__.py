@@ -1,0 +1,20 @@
+"""Scans and masks from files, volumes to files, through SimpleITK.
+
+Whatever leaves `read_volume` is one finite 3D scalar image of plausible size and intensity; all else is refused with a
+message. ITK alone is not enough for that: it reads a truncated NIfTI file and its NaN voxels as zeros, writes one to a
+full disk without complaint, and stacks a DICOM series that lacks slices.
+"""
+
+from DALAnomalyLib.volume_io.reading import READABLE_SUFFIXES, read_mask, read_volume
+from DALAnomalyLib.volume_io.sitk_volume import from_sitk, to_sitk
+from DALAnomalyLib.volume_io.writing import WRITABLE_SUFFIXES, write_volume
+
+__all__ = [
+    "READABLE_SUFFIXES",
+    "WRITABLE_SUFFIXES",
+    "from_sitk",
+    "read_mask",
+    "read_volume",
+    "to_sitk",
+    "write_volume",
+]

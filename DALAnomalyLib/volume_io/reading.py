@@ -1,0 +1,129 @@
+"""Scans and masks from files and DICOM folders; what is no plausible scan is refused."""
+
+# SimpleITK carries no type information.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from DALAnomalyLib.errors import GeometryError, InputError
+from DALAnomalyLib.volume import Grid, Volume
+from DALAnomalyLib.volume_io.dicom_series import read_series
+from DALAnomalyLib.volume_io.nifti_file import check_nifti, is_nifti
+from DALAnomalyLib.volume_io.quiet_itk import quiet_itk
+from DALAnomalyLib.volume_io.scan_checks import check_extent, check_finite, check_intensities, refuse_non_finite
+from DALAnomalyLib.volume_io.sitk_volume import from_sitk
+
+READABLE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+MINIMUM_VOXELS_PER_AXIS = 8
+# Headers keep float32, and tools derive the affine in different ways; a shift this small moves no voxel.
+MASK_TOLERANCE_MM = 0.05
+
+_GEOMETRY_COMPLAINTS = ("orthonormal direction cosines", "Bad direction", "spacing is not supported")
+
+
+def read_volume(path: str | Path) -> Volume:
+    """Read a scan: a NIfTI, NRRD or MetaImage file, or the folder of one DICOM series.
+
+    Returns:
+        float32 (D, H, W) in the file's own intensity units, on the file's grid.
+
+    Raises:
+        InputError: missing, unreadable or truncated; not one 3D scalar image; intensities no MR scan has.
+        GeometryError: voxel size, extent or direction no scan has.
+    """
+    path = Path(path)
+    volume = _volume(_read_image(path), path)
+    check_extent(volume.grid, path)
+    with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused
+        array = volume.array.astype(np.float32)
+    check_intensities(array, path)
+    return volume.with_array(array)
+
+
+def read_mask(path: str | Path, grid: Grid) -> Volume:
+    """Read a mask that belongs to a scan on `grid`.
+
+    Returns:
+        uint8 (D, H, W), 1 where the file's value is above 0.5, on exactly `grid`. It may be empty.
+
+    Raises:
+        InputError: missing, unreadable or truncated; not one 3D scalar image; NaN or infinite values.
+        GeometryError: the mask lies on another grid.
+    """
+    path = Path(path)
+    mask = _volume(_read_image(path), path)
+    if not mask.grid.is_close(grid, MASK_TOLERANCE_MM):
+        msg = (
+            f"{path}: the mask is not on its scan's grid ({_describe(mask.grid)} instead of {_describe(grid)}); "
+            "resample it to the scan with nearest-neighbour interpolation"
+        )
+        raise GeometryError(msg)
+    check_finite(mask.array, path)
+    return Volume((mask.array > 0.5).astype(np.uint8), grid)
+
+
+def _describe(grid: Grid) -> str:
+    numbers = [" x ".join(f"{value:.4g}" for value in values) for values in (grid.shape[::-1], grid.spacing)]
+    origin = ", ".join(f"{value:.2f}" for value in grid.origin)
+    return f"{numbers[0]} voxels of {numbers[1]} mm at ({origin})"
+
+
+def _read_image(path: Path) -> Any:
+    """One 3D scalar image, whatever the source."""
+    if not path.exists():
+        msg = f"{path}: no such file or folder; check the path"
+        raise InputError(msg)
+    try:
+        image = read_series(path) if path.is_dir() else _read_file(path)
+    except RuntimeError as error:
+        if any(complaint in str(error) for complaint in _GEOMETRY_COMPLAINTS):
+            msg = f"{path}: the header has a zero voxel size or a sheared direction; correct the header or resample"
+            raise GeometryError(msg) from error
+        msg = f"{path}: cannot be read as an image; it is damaged, truncated or of another format"
+        raise InputError(msg) from error
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror or error}); check its permissions"
+        raise InputError(msg) from error
+    return _one_scalar_volume(image, path)
+
+
+def _read_file(path: Path) -> Any:
+    if not path.name.endswith(READABLE_SUFFIXES):
+        msg = f"{path}: unknown format; give {', '.join(READABLE_SUFFIXES)} or the folder of one DICOM series"
+        raise InputError(msg)
+    path.open("rb").close()  # ITK reports a missing permission as an unknown format
+    if is_nifti(path):
+        refuse_non_finite(check_nifti(path), path)
+    with quiet_itk():
+        return sitk.ReadImage(str(path))
+
+
+def _one_scalar_volume(image: Any, path: Path) -> Any:
+    """Drop trailing axes of one element and refuse what is then no 3D scalar image."""
+    if image.GetNumberOfComponentsPerPixel() > 1 or "complex" in image.GetPixelIDTypeAsString():
+        msg = f"{path}: its voxels are colours or vectors ({image.GetPixelIDTypeAsString()}); give a grey-value image"
+        raise InputError(msg)
+    while image.GetDimension() > 3 and image.GetSize()[-1] == 1:
+        image = image[(slice(None),) * (image.GetDimension() - 1) + (0,)]
+    size = image.GetSize()
+    if len(size) > 3:
+        msg = f"{path}: holds several volumes (size {size}); extract the one to analyse"
+        raise InputError(msg)
+    if len(size) < 3 or min(size) < MINIMUM_VOXELS_PER_AXIS:
+        msg = f"{path}: size {size} is not a 3D scan; it needs {MINIMUM_VOXELS_PER_AXIS} or more voxels along each axis"
+        raise InputError(msg)
+    return image
+
+
+def _volume(image: Any, path: Path) -> Volume:
+    try:
+        return from_sitk(image)
+    except GeometryError as error:
+        msg = f"{path}: {error}"
+        raise GeometryError(msg) from error

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from DALAnomalyLib.configuration import from_dictionary
+from DALAnomalyLib.errors import InputError
+from DALAnomalyLib.model_store import Model, load_model
+from DALAnomalyLib.network.dal_network import DALNetwork
+from DALAnomalyLib.scoring.score_config import SCORE_KINDS
+from DALAnomalyTraining import export as export_module
+from DALAnomalyTraining.export import export
+from DALAnomalyTraining.generator.pair_generator import PairedBatch, PairGenerator
+from DALAnomalyTraining.pack import Pack
+from DALAnomalyTraining.trainer import landmarks_from
+from DALAnomalyTraining.training_config import TrainingConfig
+
+CPU = torch.device("cpu")
+HALF_PRECISION = 2e-2
+"""Of PHI in [0, 1]: weights lose all but 11 bits, 5e-4 of each, and one-hot classes may flip where two scores tie."""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(finished_run: Any) -> dict[str, Any]:
+    return torch.load(finished_run.folder / "last.pt", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def exported(finished_run: Any, toy_pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """The last checkpoint as a model file, measured on fewer subjects than usual, and read back."""
+    path = tmp_path_factory.mktemp("models") / "new" / "toy.dalmodel"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_module, "CALIBRATION_SUBJECTS", 4)
+        patch.setattr(export_module, "TEMPLATE_SUBJECTS", 4)
+        export(finished_run.folder / "last.pt", toy_pack, path)
+    return load_model(path, CPU)
+
+
+@pytest.fixture(scope="module")
+def batch(checkpoint: dict[str, Any], toy_pack: Pack) -> PairedBatch:
+    config = from_dictionary(TrainingConfig, checkpoint["config"])
+    pairs = PairGenerator(toy_pack, toy_pack.records, config.model.grid, ("T1", "T2"), config.generator, CPU, 7)
+    return pairs.batch(landmarks_from(checkpoint["landmarks"]), "test", subjects=range(2))
+
+
+def pseudo_healthy(network: DALNetwork, batch: PairedBatch) -> torch.Tensor:
+    images = batch.images.flatten(0, 1)[:, None]
+    brain = batch.brain.repeat_interleave(2, dim=0)
+    return network.eval().restore(images, brain, torch.arange(2).repeat(2)).pseudo_healthy
+
+
+def network_of(checkpoint: dict[str, Any], part: str) -> DALNetwork:
+    network = DALNetwork(from_dictionary(TrainingConfig, checkpoint["config"]).model)
+    network.load_state_dict(checkpoint[part])
+    return network
+
+
+def test_a_model_holds_the_averaged_network(checkpoint: dict[str, Any], exported: Model, batch: PairedBatch) -> None:
+    made = pseudo_healthy(exported.network, batch)
+    average = pseudo_healthy(network_of(checkpoint, "average"), batch)
+    last = pseudo_healthy(network_of(checkpoint, "network"), batch)
+    assert float((made - average).abs().quantile(0.999)) < HALF_PRECISION
+    assert float((made - average).abs().mean()) < 0.1 * float((last - average).abs().mean())
+    for name, value in exported.network.state_dict().items():
+        torch.testing.assert_close(value, checkpoint["average"][name], rtol=1e-3, atol=1e-6)
+
+
+def test_a_model_says_what_it_is(checkpoint: dict[str, Any], exported: Model, toy_pack: Pack) -> None:
+    metadata = exported.metadata
+    assert metadata.config == from_dictionary(TrainingConfig, checkpoint["config"]).model
+    assert metadata.landmarks == landmarks_from(checkpoint["landmarks"])
+    assert metadata.training["data"] == "made-up brains"
+    assert metadata.training["pack_sha256"] == toy_pack.sha256
+    assert metadata.training["steps"] == 10
+    assert 0 <= metadata.training["validation_on_synthetic_lesions"]["average_precision"] <= 1
+
+
+def test_a_model_has_thresholds_for_every_sequence_and_score(exported: Model) -> None:
+    thresholds = exported.metadata.thresholds
+    assert {name: set(by_kind) for name, by_kind in thresholds.items()} == dict.fromkeys(("T1", "T2"), set(SCORE_KINDS))
+    assert all(0 <= value < 2 for by_kind in thresholds.values() for value in by_kind.values())
+
+
+def test_a_model_has_mean_images_of_every_sequence(exported: Model) -> None:
+    assert set(exported.templates) == {"T1", "T2"}
+    t1, t2 = exported.templates["T1"], exported.templates["T2"]
+    assert t1.shape == exported.metadata.config.grid.shape
+    assert torch.equal(t1 > 0, t2 > 0)
+    assert 0.1 < float((t1 > 0).float().mean()) < 0.6
+    inside = t1 > 0
+    assert float(torch.corrcoef(torch.stack((t1[inside], t2[inside])))[0, 1]) < -0.3
+
+
+def test_without_an_average_the_network_itself_is_exported(
+    checkpoint: dict[str, Any], toy_pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_module, "CALIBRATION_SUBJECTS", 1)
+    monkeypatch.setattr(export_module, "TEMPLATE_SUBJECTS", 1)
+    torch.save(checkpoint | {"average": None}, tmp_path / "plain.pt")
+    export(tmp_path / "plain.pt", toy_pack, tmp_path / "plain.dalmodel")
+    for name, value in load_model(tmp_path / "plain.dalmodel", CPU).network.state_dict().items():
+        torch.testing.assert_close(value, checkpoint["network"][name], rtol=1e-3, atol=1e-6)
+
+
+def test_exporting_twice_gives_the_same_file(
+    finished_run: Any, toy_pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_module, "CALIBRATION_SUBJECTS", 1)
+    monkeypatch.setattr(export_module, "TEMPLATE_SUBJECTS", 1)
+    for name in ("a", "b"):
+        export(finished_run.folder / "last.pt", toy_pack, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("write", [lambda path: None, lambda path: path.write_bytes(b"no checkpoint")])
+def test_what_is_no_checkpoint_is_refused(toy_pack: Pack, tmp_path: Path, write: Callable[[Path], object]) -> None:
+    write(tmp_path / "last.pt")
+    with pytest.raises(InputError, match=r"last\.pt is not a readable checkpoint"):
+        export(tmp_path / "last.pt", toy_pack, tmp_path / "model.dalmodel")
+    assert not (tmp_path / "model.dalmodel").exists()

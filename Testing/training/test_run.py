@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from DALAnomalyLib.errors import InputError, UsageError
+from DALAnomalyLib.model_store import load_model
+from DALAnomalyTraining import run as run_module
+from DALAnomalyTraining.run import train
+
+STAGES = [{"name": "joint", "steps": 2, "learning_rates": {"modality_extractor": 1.0}}]
+
+
+@pytest.fixture
+def exported(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Path]]:
+    """Which checkpoint was exported where; exporting itself has tests of its own."""
+    calls: list[tuple[Path, Path]] = []
+    monkeypatch.setattr(run_module, "export", lambda checkpoint, pack, path: calls.append((checkpoint, path)))
+    return calls
+
+
+def test_a_finished_run_has_a_model_that_loads(finished_run: Any) -> None:
+    model = load_model(finished_run.folder / "model.dalmodel", torch.device("cpu"))
+    assert model.metadata.config.name == "tiny"
+    best = finished_run.folder / "best.pt"
+    source = best if best.exists() else finished_run.folder / "last.pt"
+    assert model.metadata.training["steps"] == torch.load(source, weights_only=True)["step"]
+
+
+def test_a_model_appears_when_the_last_step_is_done(
+    toy_pack_folder: Path, tmp_path: Path, write_config: Callable[..., Path], exported: list[tuple[Path, Path]]
+) -> None:
+    config, run = write_config(stages=STAGES), tmp_path / "run"
+    train(config, toy_pack_folder, run, accelerator="cpu", until=1, quiet=True)
+    assert exported == []
+    assert (run / "last.pt").exists()
+    train(config, toy_pack_folder, run, resume=True, accelerator="cpu", quiet=True)
+    checkpoint = run / ("best.pt" if (run / "best.pt").exists() else "last.pt")
+    assert exported == [(checkpoint, run / "model.dalmodel")]
+
+
+@pytest.mark.parametrize("has_best", [True, False])
+def test_the_best_checkpoint_is_exported_where_there_is_one(
+    toy_pack_folder: Path,
+    tmp_path: Path,
+    write_config: Callable[..., Path],
+    exported: list[tuple[Path, Path]],
+    has_best: bool,
+) -> None:
+    config, run = write_config(stages=STAGES), tmp_path / "run"
+    train(config, toy_pack_folder, run, accelerator="cpu", quiet=True)
+    exported.clear()
+    (run / "best.pt").unlink(missing_ok=True)
+    if has_best:
+        (run / "best.pt").write_bytes((run / "last.pt").read_bytes())
+    train(config, toy_pack_folder, run, resume=True, accelerator="cpu", quiet=True)
+    assert exported[0][0].name == ("best.pt" if has_best else "last.pt")
+
+
+def test_nothing_is_written_before_the_inputs_are_sound(
+    toy_pack_folder: Path, tmp_path: Path, write_config: Callable[..., Path]
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(UsageError, match="unknown learning_rat"):
+        train(write_config("typo.yaml", learning_rat=1.0), toy_pack_folder, run, accelerator="cpu")
+    with pytest.raises(InputError, match="is not a training pack"):
+        train(write_config(), tmp_path, run, accelerator="cpu")
+    with pytest.raises(UsageError, match="subjects_per_step 3"):
+        train(write_config(subjects_per_step=3), toy_pack_folder, run, accelerator="cpu")
+    assert not run.exists()
+
+
+def test_until_0_trains_nothing(
+    toy_pack_folder: Path, tmp_path: Path, write_config: Callable[..., Path], exported: list[tuple[Path, Path]]
+) -> None:
+    train(write_config(stages=STAGES), toy_pack_folder, tmp_path / "run", accelerator="cpu", until=0, quiet=True)
+    assert not (tmp_path / "run" / "last.pt").exists()
+    assert exported == []

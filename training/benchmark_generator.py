@@ -1,0 +1,62 @@
+"""How many pairs of scans the generator makes per second, beside how many a training step uses.
+
+python training/benchmark_generator.py PACK [--device cuda] [--preset default]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+
+from DALAnomalyLib.configuration import preset
+from DALAnomalyLib.network.dal_network import DALNetwork
+from DALAnomalyTraining.generator.generator_config import GeneratorConfig
+from DALAnomalyTraining.generator.pair_generator import PairGenerator
+from DALAnomalyTraining.objective import SUBNETWORKS, LossWeights, Objective, ObjectiveConfig
+from DALAnomalyTraining.pack import Pack
+
+
+def main() -> None:
+    """Time 8 batches of 2 subjects and 4 full training steps after a warm-up, and print the medians."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pack", type=Path)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--preset", default="default")
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    config, pack = preset(arguments.preset), Pack(arguments.pack)
+    pairs = PairGenerator(pack, pack.records, config.grid, ("T1", "T2"), GeneratorConfig(), device, seed=0)
+    landmarks = pairs.learn_landmarks(4)
+    objective = Objective(DALNetwork(config), ObjectiveConfig(), GeneratorConfig()).to(device).train()
+    batch = pairs.batch(landmarks, "warm-up", subjects=range(2))
+
+    def generate(index: int) -> None:
+        pairs.batch(landmarks, "benchmark", index, subjects=range(2))
+
+    def step(index: int) -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            terms = objective(batch, LossWeights(), frozenset(SUBNETWORKS), [(index, 0), (index, 1)])
+        terms["total"].backward()
+
+    generating = _median_seconds(generate, 8, device)
+    training = _median_seconds(step, 4, device)
+    print(f"{device}, {arguments.preset}: {2 / generating:.1f} pairs/s; a joint step takes {training:.2f} s")
+    print(f"the generator takes {generating / (generating + training):.0%} of a step with its data")
+
+
+def _median_seconds(work: object, count: int, device: torch.device) -> float:
+    seconds = []
+    for index in range(count + 1):
+        started = time.perf_counter()
+        work(index)  # type: ignore[operator]
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return sorted(seconds[1:])[count // 2]
+
+
+if __name__ == "__main__":
+    main()
