@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 import typer
 
@@ -22,6 +22,7 @@ from DALAnomalyLib.progress import CancelToken, ProgressCallback
 
 if TYPE_CHECKING:
     from DALAnomalyLib.detector import Detection, Detector
+    from DALAnomalyLib.scoring.score_config import SignChoice
     from DALAnomalyLib.volume import Volume
 
 LoadDetector: TypeAlias = "Callable[[Path | None, str], Detector]"
@@ -35,6 +36,7 @@ VOLUME_FILES = {
     "findings_mask.nii.gz": "findings_mask",
 }
 """File name to the field of `Detection` that it holds."""
+SIGNS = ("absolute", "typical")
 RESULT_FILES = (*VOLUME_FILES, "findings.csv", "overview.png", "manifest.json")
 FINDING_COLUMNS = (
     "id",
@@ -63,6 +65,7 @@ class DetectOptions:
     model: Path | None = None
     brain_mask: Path | None = None
     threshold: float | None = None
+    sign: str | None = None
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -72,6 +75,9 @@ class DetectOptions:
             raise UsageError(msg)
         if self.threshold is not None and not (math.isfinite(self.threshold) and self.threshold > 0):
             msg = f"--threshold is {self.threshold}; give a positive number in units of the anomaly score"
+            raise UsageError(msg)
+        if self.sign not in (None, *SIGNS):
+            msg = f"--sign is {self.sign}; choose one of {', '.join(SIGNS)}"
             raise UsageError(msg)
 
 
@@ -88,6 +94,9 @@ def detect(
     model: Annotated[Path | None, typer.Option(help="Model file instead of the one that is shipped.")] = None,
     brain_mask: Annotated[Path | None, typer.Option(help="Brain mask on the scan's own grid.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Score from which a voxel belongs to a finding.")] = None,
+    sign: Annotated[
+        str | None, typer.Option(help="typical (bright on T2, dark on T1) or absolute (all differences).")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an older result.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
     as_json: Annotated[
@@ -98,7 +107,7 @@ def detect(
     """Find what a healthy brain would not show in T1 or T2 scans. Research use only, not for diagnosis."""
     reporter = reporting.make_reporter(quiet, as_json, debug)
     with reporting.exit_with_message(reporter):
-        options = DetectOptions(tuple(inputs), output, sequence, device, model, brain_mask, threshold, force)
+        options = DetectOptions(tuple(inputs), output, sequence, device, model, brain_mask, threshold, sign, force)
         code = run_detect(options, reporter)
         if code:
             raise typer.Exit(code)
@@ -184,6 +193,7 @@ def _detect_one(
                 sequence=options.sequence,
                 brain_mask=mask,
                 threshold=options.threshold,
+                sign=cast("SignChoice | None", options.sign),
                 progress=_part_of(progress, _READ_SHARE, 1 - _WRITE_SHARE),
                 cancel=token,
             )
@@ -274,7 +284,12 @@ def _record(
         "device": provenance["device"],
         "input": {**manifest.describe_input(source), **_geometry(scan)},
         "brain_mask": None if options.brain_mask is None else manifest.describe_input(options.brain_mask),
-        "requested": {"sequence": options.sequence, "device": options.device, "threshold": options.threshold},
+        "requested": {
+            "sequence": options.sequence,
+            "device": options.device,
+            "threshold": options.threshold,
+            "sign": options.sign,
+        },
         "parameters": provenance["parameters"],
         "findings": len(detection.findings),
         "warnings": manifest.plain(detection.warnings),

@@ -31,7 +31,7 @@ def prepare(
     pose: Annotated[
         Path | None, typer.Option(help="Skull-stripped T1 whose upright pose all subjects take; only for alignment.")
     ] = None,
-    spacing: Annotated[float, typer.Option(help="Voxel size of the pack in mm.", min=0.5, max=5.0)] = 1.7,
+    spacing: Annotated[float, typer.Option(help="Voxel size of the pack in mm.", min=0.5, max=5.0)] = 1.75,
     workers: Annotated[int, typer.Option(help="Subjects worked on at once.", min=1)] = 2,
     force: Annotated[bool, typer.Option("--force", help="Replace an older pack.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,

@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from DALAnomalyLib.network.one_hot import class_index
 from DALAnomalyLib.preprocessing.model_grid import from_model_grid
 from DALAnomalyLib.preprocessing.pipeline import AUTOMATIC, PreparedScan, prepare_scan
 from DALAnomalyLib.progress import CancelToken, ProgressCallback
-from DALAnomalyLib.scoring.score_config import SCORE_KINDS, ScoreConfig, ScoreKind
+from DALAnomalyLib.scoring.score_config import SCORE_KINDS, ScoreConfig, ScoreKind, SignChoice
 from DALAnomalyLib.scoring.score_map import score_map
 from DALAnomalyLib.volume import Volume
 
@@ -93,6 +93,7 @@ class Detector:
         sequence: str = AUTOMATIC,
         brain_mask: Volume | None = None,
         threshold: float | None = None,
+        sign: SignChoice | None = None,
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
     ) -> Detection:
@@ -103,6 +104,7 @@ class Detector:
             sequence: "T1", "T2" or "auto".
             brain_mask: On the scan's grid, above 0 inside; without one the scan's foreground is taken.
             threshold: On the score; without one the model's recommendation for the sequence.
+            sign: Which differences count, see `ScoreConfig`; without one the model's choice.
             progress: Called with a stage's name and the finished fraction.
             cancel: Checked often enough to stop within a second on a CPU.
 
@@ -111,7 +113,9 @@ class Detector:
         """
         run = _Run(progress, cancel)
         prepared, restoration = self._restore(volume, sequence, brain_mask, run)
-        (detection,) = self._interpret(prepared, restoration, volume, [self.metadata.config.score], threshold, run)
+        score = self.metadata.config.score
+        score = replace(score, sign=sign or score.sign).for_sequence(prepared.sequence)
+        (detection,) = self._interpret(prepared, restoration, volume, [score], threshold, run)
         return detection
 
     def detect_all_scores(
@@ -164,7 +168,8 @@ class Detector:
         run.stage("returning to the scan's grid", 0.6)
         back = _WayBack(prepared, volume, run.cancel)
         pseudo_healthy = back.intensities(restoration.pseudo_healthy)
-        tissues = back.labels(class_index(restoration.anatomy.image, config.network.classes))
+        tissue_of_class = torch.tensor([0, *self.metadata.tissue_of_class], device=self.device)
+        tissues = back.labels(tissue_of_class[class_index(restoration.anatomy.image, config.network.classes)])
         edges = back.labels(restoration.edges)
         detections = []
         for done, score_config in enumerate(score_configs):
@@ -216,6 +221,7 @@ class Detector:
                 "sequence": prepared.sequence,
                 "sequence_evidence": prepared.sequence_evidence,
                 "score": score_config.kind,
+                "sign": score_config.sign,
                 "threshold": threshold,
                 "model_grid_shape": list(prepared.grid.shape),
                 "model_grid_spacing_mm": list(prepared.grid.spacing),

@@ -34,14 +34,14 @@ def label_change_surface(anatomy: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def canny3d(image: Tensor, sigma: float = 1.0, low: float = 0.1, high: float = 0.2) -> Tensor:
+def canny3d(image: Tensor, sigma: float = 1.0, low: float = 0.05, high: float = 0.1) -> Tensor:
     """Canny's detector in three dimensions: smoothed gradient, thinning along it, hysteresis.
 
     Args:
         image: (B, 1, D, H, W), in [0, 1].
         sigma: Standard deviation of the smoothing, voxels.
         low: Gradient magnitude that continues an edge, per voxel.
-        high: Gradient magnitude that starts one.
+        high: Gradient magnitude that starts one. A step of 1/3, between two classes of A, reaches 0.13.
 
     Returns:
         Float32 (B, 1, D, H, W), 0 or 1.

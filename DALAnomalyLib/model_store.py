@@ -48,6 +48,8 @@ class ModelMetadata:
     """Standard intensity scale per sequence."""
     thresholds: dict[str, dict[str, float]]
     """Sequence to kind of score to the recommended threshold on the score map."""
+    tissue_of_class: tuple[int, ...] = (1, 2, 3)
+    """Tissue (1 CSF, 2 grey, 3 white matter) of every class of A: training without labels leaves their order open."""
     training: dict[str, Any] = field(default_factory=dict)
     """Data, steps and measured figures, for people to read."""
 
@@ -201,6 +203,7 @@ def _to_plain(metadata: ModelMetadata) -> dict[str, Any]:
         "config": to_dictionary(metadata.config),
         "landmarks": landmarks,
         "thresholds": metadata.thresholds,
+        "tissue_of_class": list(metadata.tissue_of_class),
         "training": metadata.training,
     }
 
@@ -211,5 +214,6 @@ def _from_plain(header: dict[str, Any]) -> ModelMetadata:
         config=from_dictionary(ModelConfig, header["config"], "model configuration"),
         landmarks={name: from_dictionary(Landmarks, values) for name, values in header["landmarks"].items()},
         thresholds=header["thresholds"],
+        tissue_of_class=tuple(header["tissue_of_class"]),
         training=header["training"],
     )

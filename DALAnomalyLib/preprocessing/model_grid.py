@@ -16,13 +16,10 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
+from DALAnomalyLib.configuration import TOP_MARGIN_MM
 from DALAnomalyLib.errors import GeometryError, InputError
 from DALAnomalyLib.volume import IDENTITY_DIRECTION, AnyArray, Grid, Volume
 from DALAnomalyLib.volume_io import from_sitk, to_sitk
-
-TOP_MARGIN_MM = 4.0
-"""From the uppermost plane of the grid down to the brain's uppermost voxel. Of the 159 mm that 112 planes of 160/112 mm
-span, 155 mm are left below; the tallest of 87 brains measured 153 mm."""
 
 # Weights of exactly one half are common (a border midway between voxels); they count as brain whatever the rounding.
 _HALF = 0.5 - 1e-4

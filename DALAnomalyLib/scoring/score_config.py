@@ -11,9 +11,11 @@ ScoreKind: TypeAlias = Literal["hybrid", "l1", "ssim", "intensity"]
 SsimWindow: TypeAlias = Literal["uniform7", "gaussian11"]
 Sign: TypeAlias = Literal["absolute", "positive", "negative"]
 
+SignChoice: TypeAlias = Literal["absolute", "positive", "negative", "typical"]
+
 SCORE_KINDS: tuple[ScoreKind, ...] = get_args(ScoreKind)
 DARK_ANOMALIES = frozenset({"T1"})
-"""Sequences on which most lesions are dark: plain intensity looks for them on that side."""
+"""Sequences on which most lesions are darker than healthy tissue; on the others they are brighter."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class ScoreConfig:
         mean_filter: the same for the mean filter.
         mask_erosion: the same for the erosion of the brain mask.
         sign: which differences image - pseudo-healthy count: all, only brighter ("positive") or only darker ones
-            ("negative"). For "intensity", "negative" means that dark is anomalous.
+            ("negative"), or "typical": the side on which most lesions of the scan's sequence lie, see `for_sequence`.
+            For "intensity", "negative" means that dark is anomalous.
 
     Raises:
         UsageError: a value is none of the above.
@@ -38,22 +41,27 @@ class ScoreConfig:
     minimum_filter: int = 3
     mean_filter: int = 9
     mask_erosion: int = 3
-    sign: Sign = "absolute"
+    sign: SignChoice = "absolute"
 
     def __post_init__(self) -> None:
         """Refuse values that no step of the score could use."""
         _check_choice("kind", self.kind, get_args(ScoreKind))
         _check_choice("ssim_window", self.ssim_window, get_args(SsimWindow))
-        _check_choice("sign", self.sign, get_args(Sign))
+        _check_choice("sign", self.sign, get_args(SignChoice))
         _check_size("minimum_filter", self.minimum_filter)
         _check_size("mean_filter", self.mean_filter)
         _check_size("mask_erosion", self.mask_erosion)
 
     def of_kind(self, kind: ScoreKind, sequence: str) -> ScoreConfig:
         """The same post-processing for another kind of score (Table 5) of a scan of `sequence`."""
-        if kind != "intensity":
-            return replace(self, kind=kind)
-        return replace(self, kind=kind, sign="negative" if sequence in DARK_ANOMALIES else "positive")
+        sign: SignChoice = "typical" if kind == "intensity" else self.sign
+        return replace(self, kind=kind, sign=sign).for_sequence(sequence)
+
+    def for_sequence(self, sequence: str) -> ScoreConfig:
+        """The same with "typical" replaced by the side it stands for on a scan of `sequence`."""
+        if self.sign != "typical":
+            return self
+        return replace(self, sign="negative" if sequence in DARK_ANOMALIES else "positive")
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

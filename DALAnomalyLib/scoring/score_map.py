@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.scoring.anomaly_scores import hybrid_score, intensity_score, l1_score, ssim_score
 from DALAnomalyLib.scoring.filters import erode_mask, mean_filter, minimum_filter
 from DALAnomalyLib.scoring.score_config import ScoreConfig
@@ -23,6 +24,7 @@ def score_map(image: Tensor, healthy: Tensor, brain: Tensor, config: ScoreConfig
 
     Raises:
         GeometryError: the shapes differ, or the grid is smaller than a kernel.
+        UsageError: the sign is still "typical".
     """
     score = _score(image, healthy, brain, config)
     smooth = mean_filter(minimum_filter(score, config.minimum_filter), config.mean_filter)
@@ -30,6 +32,9 @@ def score_map(image: Tensor, healthy: Tensor, brain: Tensor, config: ScoreConfig
 
 
 def _score(image: Tensor, healthy: Tensor, brain: Tensor, config: ScoreConfig) -> Tensor:
+    if config.sign == "typical":
+        msg = "sign 'typical' depends on the sequence; score with ScoreConfig.for_sequence(...)"
+        raise UsageError(msg)
     if config.kind == "hybrid":
         return hybrid_score(image, healthy, brain, config.ssim_window, config.sign)
     if config.kind == "l1":

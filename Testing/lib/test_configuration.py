@@ -1,6 +1,5 @@
 import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 import yaml
@@ -151,8 +150,3 @@ def test_whole_numbers_serve_as_numbers() -> None:
 def test_configurations_that_cannot_work_are_refused(build, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         build()
-
-
-def test_configuring_needs_no_torch() -> None:
-    source = Path(__file__).parents[2] / "DALAnomalyLib" / "configuration.py"
-    assert "import torch" not in source.read_text(encoding="utf-8")

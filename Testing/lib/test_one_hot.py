@@ -72,6 +72,11 @@ def test_class_index_inverts_the_merging(classes: int, dtype: torch.dtype) -> No
     assert torch.equal(index, ((labels + 1) * brain[:, 0]).long()[:, None])
 
 
+def test_class_index_takes_the_nearest_class() -> None:
+    anatomy = torch.tensor([0.0, 0.01, 0.33, 0.34, 0.66, 0.67, 0.99])
+    assert class_index(anatomy, 3).tolist() == [0, 0, 1, 1, 2, 2, 3]
+
+
 def test_gradient_reaches_the_scores_through_the_merged_image_inside_the_brain_alone() -> None:
     scores = random_scores().requires_grad_()
     brain = torch.ones(2, 1, 4, 5, 6)

@@ -20,8 +20,9 @@ from DALAnomalyTraining.trainer import landmarks_from
 from DALAnomalyTraining.training_config import TrainingConfig
 
 CPU = torch.device("cpu")
-HALF_PRECISION = 2e-2
-"""Of PHI in [0, 1]: weights lose all but 11 bits, 5e-4 of each, and one-hot classes may flip where two scores tie."""
+HALF_PRECISION_MEAN, HALF_PRECISION_MOST = 0.01, 0.1
+"""Of PHI in [0, 1], mean and 99.9 % of voxels: weights keep 11 bits, and the classes of so young a network, hence its
+edges, flip where two scores nearly tie."""
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +64,13 @@ def test_a_model_holds_the_averaged_network(checkpoint: dict[str, Any], exported
     made = pseudo_healthy(exported.network, batch)
     average = pseudo_healthy(network_of(checkpoint, "average"), batch)
     last = pseudo_healthy(network_of(checkpoint, "network"), batch)
-    assert float((made - average).abs().quantile(0.999)) < HALF_PRECISION
-    assert float((made - average).abs().mean()) < 0.1 * float((last - average).abs().mean())
+    difference = (made - average).abs()[batch.brain.repeat_interleave(2, dim=0) > 0]
+    assert float(difference.mean()) < HALF_PRECISION_MEAN
+    assert float(difference.quantile(0.999)) < HALF_PRECISION_MOST
+    assert float((last - average).abs().mean()) > 2 * float((made - average).abs().mean())
+    # to the last bit it is the average rounded to half precision
+    rounded = network_of(checkpoint, "average").half().float()
+    assert torch.equal(made, pseudo_healthy(rounded, batch))
     for name, value in exported.network.state_dict().items():
         torch.testing.assert_close(value, checkpoint["average"][name], rtol=1e-3, atol=1e-6)
 
@@ -81,7 +87,9 @@ def test_a_model_says_what_it_is(checkpoint: dict[str, Any], exported: Model, to
 
 def test_a_model_has_thresholds_for_every_sequence_and_score(exported: Model) -> None:
     thresholds = exported.metadata.thresholds
-    assert {name: set(by_kind) for name, by_kind in thresholds.items()} == dict.fromkeys(("T1", "T2"), set(SCORE_KINDS))
+    assert {name: set(by_kind) for name, by_kind in thresholds.items()} == {
+        name: set(SCORE_KINDS) for name in ("T1", "T2")
+    }
     assert all(0 <= value < 2 for by_kind in thresholds.values() for value in by_kind.values())
 
 

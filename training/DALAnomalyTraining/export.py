@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from DALAnomalyLib.configuration import from_dictionary
 from DALAnomalyLib.model_store import ModelMetadata, save_model
 from DALAnomalyLib.network.dal_network import DALNetwork
 from DALAnomalyTraining.checkpoint import load_checkpoint
-from DALAnomalyTraining.generator.pair_generator import PairGenerator
+from DALAnomalyTraining.generator.pair_generator import PairedBatch, PairGenerator
 from DALAnomalyTraining.pack import Pack
 from DALAnomalyTraining.trainer import landmarks_from, split_records
 from DALAnomalyTraining.training_config import TrainingConfig
@@ -61,6 +62,21 @@ def export(checkpoint: Path, pack: Pack, path: Path) -> ModelMetadata:
     images = torch.stack([batch.images[0] for batch in means]).mean(dim=0)
     brain = torch.stack([batch.brain[0, 0] for batch in means]).mean(dim=0) > 0.5
     templates = {name: images[row] * brain for row, name in enumerate(config.model.network.sequences)}
+    metadata = replace(metadata, tissue_of_class=_tissues_by_intensity(network, means))
     path.parent.mkdir(parents=True, exist_ok=True)
     save_model(path, metadata, network, templates)
     return metadata
+
+
+@torch.no_grad()
+def _tissues_by_intensity(network: DALNetwork, batches: list[PairedBatch]) -> tuple[int, ...]:
+    """Tissue of every class: on the first sequence, T1, CSF is darkest and white matter brightest (Eq. 4's order)."""
+    classes = network.config.network.classes
+    sums, counts = torch.zeros(classes), torch.zeros(classes)
+    for batch in batches:
+        image = batch.images[:, :1]
+        one_hot = network.extract_anatomy(image, batch.brain).one_hot
+        sums += (one_hot * image).sum(dim=(0, 2, 3, 4))
+        counts += one_hot.sum(dim=(0, 2, 3, 4))
+    ranks = (sums / counts.clamp_min(1)).argsort().argsort()
+    return tuple((ranks + 1).tolist())

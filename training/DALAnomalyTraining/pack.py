@@ -40,7 +40,7 @@ class Record:
     image_offsets: dict[str, int] = field(default_factory=dict)
     """Sequence name to offset in `pack.bin`."""
     group: str = ""
-    """Where the subject comes from: subjects of one group never meet in training and validation by accident."""
+    """The folder or data set that the subject comes from."""
 
 
 class PackWriter:

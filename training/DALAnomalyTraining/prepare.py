@@ -21,6 +21,8 @@ SULCUS_MM = 4.0
 """Gaps in a brain narrower than twice this are sulci: label maps without outer CSF get it there."""
 REGISTRATION_MM = 3.0
 BOX_MARGIN_VOXELS = 1
+DEPTH_MM = 170.0
+"""What lies further below the top of the brain is neck, which no model grid reaches."""
 _RENDERED_TISSUE = np.array([0, 60, 140, 220], dtype=np.float32)
 """A plain T1-like picture of CSF, grey and white matter, good enough to align heads by."""
 
@@ -195,9 +197,12 @@ def _pack_subject(subject: Subject, spacing: float, template: sitk.Image | None)
             raise InputError(msg)
         # 1..255 inside the brain; the standard scale is found again at training time
         packed[name] = np.where(brain, 1 + 254 * np.clip((values - low) / (high - low), 0, 1), 0).astype(np.uint8)
-    inside = np.argwhere(brain)
-    top, centre = inside[:, 0].max(), (inside.min(0) + inside.max(0)) / 2
-    origin = (-centre[2] * steps, -centre[1] * steps, -float(top) * steps)
+    top = int(np.argwhere(brain)[:, 0].max())
+    bottom = max(0, top - round(DEPTH_MM / steps))
+    labels, packed = labels[bottom:], {name: image[bottom:] for name, image in packed.items()}
+    inside = np.argwhere(labels > 0)
+    centre = (inside.min(0) + inside.max(0)) / 2
+    origin = (-centre[2] * steps, -centre[1] * steps, -float(top - bottom) * steps)
     return labels, packed, origin, steps
 
 

@@ -144,7 +144,16 @@ class Validation:
         images, brain = case.images[:, None], case.brain.expand(len(case.images), 1, -1, -1, -1)
         sequence = torch.arange(len(images), device=images.device)
         restored = network.restore(images, brain, sequence)
-        return restored, score_map(images, restored.pseudo_healthy, brain, network.config.score)[:, 0]
+        scores = [
+            score_map(
+                images[row : row + 1],
+                restored.pseudo_healthy[row : row + 1],
+                brain[row : row + 1],
+                network.config.score.for_sequence(name),
+            )
+            for row, name in enumerate(self.sequences)
+        ]
+        return restored, torch.cat(scores)[:, 0]
 
 
 def _watch(network: DALNetwork, case: Case, restored: Restoration, sequences: tuple[str, ...]) -> dict[str, float]:

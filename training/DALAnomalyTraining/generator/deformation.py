@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from DALAnomalyLib.configuration import GridConfig
-from DALAnomalyLib.preprocessing.model_grid import TOP_MARGIN_MM
+from DALAnomalyLib.configuration import TOP_MARGIN_MM, GridConfig
 from DALAnomalyTraining.generator.generator_config import GeneratorConfig
 from DALAnomalyTraining.randomness import chance, smooth_noise, uniform
 
