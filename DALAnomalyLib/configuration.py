@@ -8,7 +8,6 @@ training lives with the training code. Every decision that departs from the pape
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -174,9 +173,6 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return value if isinstance(value, hint) else from_dictionary(hint, _mapping(value, where), where)
     if origin is Literal:
         return _checked(value in arguments, value, f"one of {', '.join(map(repr, arguments))}", where)
-    if origin in (typing.Union, types.UnionType):
-        chosen = [argument for argument in arguments if argument is not type(None)]
-        return None if value is None else _convert(chosen[0], value, where)
     if origin is tuple:
         _checked(isinstance(value, list | tuple), value, "a list", where)
         if arguments[-1] is Ellipsis:

@@ -108,6 +108,14 @@ def test_plateaus_leave_the_map_finite_and_increasing(share: float) -> None:
     torch.testing.assert_close(mapped.to_scan(standard), image, rtol=1e-3, atol=0.1)
 
 
+@pytest.mark.parametrize("gain", [1e-6, 1e6])
+def test_plateaus_are_told_from_steps_in_any_unit(gain: float) -> None:
+    image, brain = random_scan()
+    image[:12] = 200.0
+    expected = standardise(image, brain, LANDMARKS)
+    torch.testing.assert_close(standardise(gain * image, brain, LANDMARKS), expected, rtol=0, atol=1e-2)
+
+
 def test_two_values_are_enough() -> None:
     image, brain = torch.zeros(SHAPE), torch.ones(SHAPE)
     image[10:] = 1

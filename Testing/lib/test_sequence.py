@@ -66,6 +66,13 @@ def test_a_scan_that_fits_no_sequence_is_unclear(image: np.ndarray) -> None:
     assert not guess_sequence(image, BRAIN, TEMPLATES).is_clear
 
 
+def test_a_scan_that_only_misfits_one_sequence_less_is_unclear() -> None:
+    ramp = BRAIN * np.arange(1, 17, dtype=np.float32)
+    guess = guess_sequence(painted(T1_CONTRAST), BRAIN, {"ramp": ramp, "T2": TEMPLATES["T2"]})
+    assert guess.evidence == "correlation with the mean ramp 0.00, T2 -0.98"
+    assert not guess.is_clear
+
+
 def test_a_scan_that_fits_two_sequences_alike_is_unclear() -> None:
     alike = TEMPLATES | {"MPRAGE": painted((0.21, 0.5, 0.8))}
     guess = guess_sequence(painted(T1_CONTRAST), BRAIN, alike)

@@ -299,17 +299,23 @@ def test_a_batch_split_over_processes_has_the_mean_loss_of_its_parts(loss: Calla
     assert float(loss(slice(0, 4))) == pytest.approx(sum(halves) / 2, abs=1e-6)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_losses_are_float32_whatever_autocast_made_of_their_inputs(dtype: torch.dtype) -> None:
-    volumes = random_volumes(3).to(dtype)
+def test_half_precision_volumes_are_compared_in_float32(dtype: torch.dtype, autocast: bool) -> None:
     brain = random_brain()
     tissues = torch.ones(4, 4, 5, 6, dtype=torch.int64)
-    with torch.autocast("cpu", torch.bfloat16):
-        values = [
-            losses.image_distance(volumes, 0 * volumes, brain),
-            losses.code_consistency(volumes, volumes.flip(0)),
-            losses.tissue_cross_entropy(volumes, tissues),
-            losses.total_variation(volumes, brain),
+
+    def evaluate(first: Tensor, second: Tensor) -> list[Tensor]:
+        return [
+            losses.image_distance(first, second, brain),
+            losses.code_consistency(first, second),
+            losses.code_consistency(first, second, normalise=False),
+            losses.tissue_cross_entropy(first, tissues),
+            losses.total_variation(first, brain),
         ]
-    assert [value.dtype for value in values] == [torch.float32] * 4
-    assert float(values[0]) == pytest.approx(float(losses.image_distance(volumes.float(), 0 * brain, brain)), rel=1e-5)
+
+    first, second = (random_volumes(3, seed=seed).to(dtype) for seed in (1, 2))
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        values = evaluate(first, second)
+    assert [value.dtype for value in values] == [torch.float32] * len(values)
+    assert values == evaluate(first.float(), second.float())

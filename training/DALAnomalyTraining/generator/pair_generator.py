@@ -174,7 +174,8 @@ class PairGenerator:
         if real:
             image = next(iter(real.values()))
             weights = fractions.flatten(0, 2)
-            means = image.flatten() @ weights / weights.sum(0).clamp_min(1)
+            # a matrix product over so many voxels would round differently from call to call
+            means = (image.flatten()[:, None] * weights).sum(0) / weights.sum(0).clamp_min(1)
             residual = image - fractions @ means
             spread = residual[fractions[..., 0] < 0.5].std().clamp_min(1e-6)
             return -(residual / spread).clamp(-3, 3)
