@@ -114,7 +114,7 @@ def test_manifest_records_the_run(result: tuple[Path, Path], model_file: Path) -
     assert manifest["tool"] == "DALAnomaly"
     assert manifest["input"]["name"] == "scan.nii.gz"
     assert manifest["input"]["shape_kji"] == [36, 44, 36]
-    assert manifest["requested"] == {"sequence": "T2", "device": "cpu", "threshold": 0.01}
+    assert manifest["requested"] == {"sequence": "T2", "device": "cpu", "threshold": 0.01, "sign": None}
     assert manifest["parameters"]["sequence"] == "T2"
     assert manifest["parameters"]["threshold"] == 0.01
     assert manifest["parameters"]["sequence_evidence"]
@@ -160,6 +160,17 @@ def test_json_lines_tell_progress_and_result(detect: Run, scan: Path, tmp_path: 
     with (tmp_path / "out" / "findings.csv").open(newline="") as stream:
         assert len(outcome["findings"]) == len(list(csv.DictReader(stream)))
     assert done.stderr == ""
+
+
+def test_the_sign_is_used_and_an_unknown_one_refused(detect: Run, scan: Path, tmp_path: Path) -> None:
+    assert detect(scan, "-o", tmp_path / "out", "--sign", "typical").exit_code == 0
+    record = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
+    assert record["requested"]["sign"] == "typical"
+    assert record["parameters"]["sign"] == "positive"
+    refused = detect(scan, "-o", tmp_path / "other", "--sign", "sideways")
+    assert refused.exit_code == 2
+    assert "--sign is sideways" in refused.stderr
+    assert not (tmp_path / "other").exists()
 
 
 def test_threshold_and_brain_mask_are_used(detect: Run, scan: Path, phantom: Volume, tmp_path: Path) -> None:

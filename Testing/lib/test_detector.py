@@ -150,6 +150,16 @@ def test_a_threshold_replaces_the_models(detection: Detection, several: Detectio
     assert (several.findings_mask.array > 0).sum() < (detection.findings_mask.array > 0).sum()
 
 
+def test_the_bright_lesion_counts_on_its_own_side_only(detector: Detector) -> None:
+    both, bright, dark = (
+        detector.detect(scan(), sequence="T2", sign=sign).score.array for sign in ("absolute", "positive", "negative")
+    )
+    assert np.array_equal(detector.detect(scan(), sequence="T2", sign="typical").score.array, bright)
+    assert bright.max() > 0
+    assert dark.max() > 0
+    assert np.all(np.maximum(bright, dark) <= both + 1e-6)
+
+
 def test_a_threshold_above_everything_leaves_no_findings(detector: Detector) -> None:
     nothing = detector.detect(scan(), threshold=3.0)
     assert nothing.findings == ()

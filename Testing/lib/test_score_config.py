@@ -40,3 +40,15 @@ def test_a_bad_value_is_named_with_its_option(option: str, value: Any) -> None:
 def test_import_leaves_torch_alone() -> None:
     code = "import sys, DALAnomalyLib.scoring.score_config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("sequence", "side"), [("T1", "negative"), ("T2", "positive"), ("FLAIR", "positive")])
+def test_the_typical_sign_depends_on_the_sequence(sequence: str, side: str) -> None:
+    assert ScoreConfig(sign="typical").for_sequence(sequence).sign == side
+    assert ScoreConfig(sign="absolute").for_sequence(sequence).sign == "absolute"
+    assert ScoreConfig(sign="typical").of_kind("l1", sequence) == ScoreConfig(kind="l1", sign=side)  # type: ignore[arg-type]
+
+
+def test_plain_intensity_looks_on_the_typical_side_whatever_the_sign_of_the_others() -> None:
+    assert ScoreConfig(sign="absolute").of_kind("intensity", "T1").sign == "negative"
+    assert ScoreConfig(sign="absolute").of_kind("intensity", "T2").sign == "positive"

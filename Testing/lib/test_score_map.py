@@ -9,6 +9,7 @@ import torch
 from scipy import ndimage
 from skimage import metrics
 
+from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.scoring.score_config import ScoreConfig
 from DALAnomalyLib.scoring.score_map import score_map
 
@@ -122,3 +123,9 @@ def test_volumes_of_a_batch_do_not_mix() -> None:
     together = score_map(image, healthy, brain, config)
     for index, pair in enumerate(pairs):
         np.testing.assert_array_equal(together[index, 0].numpy(), ours(*pair, config))
+
+
+def test_a_sign_that_still_depends_on_the_sequence_is_refused() -> None:
+    volume = torch.rand((1, 1, 8, 8, 8), generator=torch.Generator().manual_seed(0))
+    with pytest.raises(UsageError, match="for_sequence"):
+        score_map(volume, volume, volume, ScoreConfig(minimum_filter=0, mean_filter=0, mask_erosion=0, sign="typical"))
