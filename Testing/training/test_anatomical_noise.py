@@ -51,6 +51,17 @@ def test_regions_get_tissues_and_nothing_else() -> None:
         assert 1 <= classes.round().min() <= classes.round().max() <= 3
 
 
+def test_a_region_becomes_one_tissue_or_a_patchwork_of_two() -> None:
+    brain, _ = brain_and_anatomy()
+    grey = 2 / 3 * brain
+    one = dataclasses.replace(CONFIG, anatomical_noise_regions=1)
+    found = set()
+    for key in range(40):
+        copy = disturb(grey, brain, SPACING, one, generator_for(CPU, key))
+        found.add(tuple((3 * copy[copy != grey]).round().unique().tolist()))
+    assert found == {(), (1,), (3,), (1, 3)}
+
+
 def test_the_same_key_gives_the_same_noise_and_another_key_another() -> None:
     assert torch.equal(disturbed(0, "noise", 3), disturbed(0, "noise", 3))
     assert len({disturbed(0, "noise", step).sum().item() for step in range(8)}) > 4

@@ -223,6 +223,20 @@ def test_every_anatomy_with_the_modality_of_x_j_is_compared_with_x_j(
     assert counts == [1 if sampled else sequences] * len(images)
 
 
+def test_a_learned_modality_is_that_of_the_targets_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = make_objective(modality_reuse=False, sequences=("T1", "T2", "FLAIR"))
+    network, combine, used = objective.network, objective.network.combine, []
+
+    def record(code: Tensor, modality: Tensor, brain: Tensor) -> Tensor:
+        used.append(modality.detach())
+        return combine(code, modality, brain)
+
+    monkeypatch.setattr(network, "combine", record)
+    evaluate(objective, make_batch(sequences=3), weights_of(restoration=1.0))
+    # the targets of each of the two subjects are its three scans in order
+    assert torch.equal(used[0], network.sequence_modality.weight.detach().repeat(2, 1))
+
+
 def test_the_codes_come_from_the_source_and_the_target_from_the_same_subject(monkeypatch: pytest.MonkeyPatch) -> None:
     objective = make_objective(ObjectiveConfig(sampled_sources=False))
     network, batch = objective.network, make_batch()

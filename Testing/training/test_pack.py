@@ -62,12 +62,14 @@ def test_labels_take_half_a_byte_each(tmp_path: Path, shape: tuple[int, int, int
 
 def test_arrays_in_any_memory_order_are_taken(tmp_path: Path) -> None:
     labels, image = random_labels((4, 5, 6)), random_image((4, 5, 6))
+    images = {"T1": image[::-1, :, ::-1], "T2": np.asfortranarray(image)}
     writer = PackWriter("one", PRIORS)
-    writer.add("one", "semi_real", np.asfortranarray(labels), {"T1": image[::-1, :, ::-1]}, SPACING, ORIGIN)
+    writer.add("one", "paired", np.asfortranarray(labels), images, SPACING, ORIGIN)
     writer.write(tmp_path)
     pack = Pack(tmp_path)
     np.testing.assert_array_equal(pack.labels(pack.records[0]), labels)
-    np.testing.assert_array_equal(pack.image(pack.records[0], "T1"), image[::-1, :, ::-1])
+    for sequence in images:
+        np.testing.assert_array_equal(pack.image(pack.records[0], sequence), images[sequence])
 
 
 def test_what_is_read_may_be_changed_without_changing_the_pack(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def disturb(
         config: Number and size of the regions.
         generator: Where the randomness comes from.
     """
-    disturbed = anatomy.clone()
+    disturbed = anatomy
     inside = brain[0].nonzero()
     for _ in range(int(uniform(generator, 0, config.anatomical_noise_regions + 1))):
         centre = inside[int(torch.randint(len(inside), (), generator=generator, device=anatomy.device))]
