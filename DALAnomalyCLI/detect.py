@@ -76,9 +76,7 @@ class DetectOptions:
         if self.threshold is not None and not (math.isfinite(self.threshold) and self.threshold > 0):
             msg = f"--threshold is {self.threshold}; give a positive number in units of the anomaly score"
             raise UsageError(msg)
-        if self.sign not in (None, *SIGNS):
-            msg = f"--sign is {self.sign}; choose one of {', '.join(SIGNS)}"
-            raise UsageError(msg)
+        check_sign(self.sign)
 
 
 def detect(
@@ -111,6 +109,13 @@ def detect(
         code = run_detect(options, reporter)
         if code:
             raise typer.Exit(code)
+
+
+def check_sign(sign: str | None) -> None:
+    """Refuse a sign that the commands do not offer."""
+    if sign not in (None, *SIGNS):
+        msg = f"--sign is {sign}; choose one of {', '.join(SIGNS)}"
+        raise UsageError(msg)
 
 
 def load_detector(model: Path | None, device: str) -> Detector:

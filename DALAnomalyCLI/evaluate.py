@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from DALAnomalyCLI import manifest, reporting
-from DALAnomalyCLI.detect import LoadDetector, load_detector
+from DALAnomalyCLI.detect import LoadDetector, check_sign, load_detector
 from DALAnomalyCLI.evaluation_cases import REQUIRED_COLUMNS, Case, read_cases
 from DALAnomalyCLI.evaluation_measures import case_metrics, groups_of, measure
 from DALAnomalyCLI.evaluation_report import draw_curves, shown_table, write_table
@@ -36,7 +36,12 @@ class EvaluateOptions:
     output: Path
     model: Path | None = None
     device: str = "auto"
+    sign: str | None = None
     force: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown sign before anything is read."""
+        check_sign(self.sign)
 
 
 def evaluate(
@@ -47,6 +52,9 @@ def evaluate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
     model: Annotated[Path | None, typer.Option(help="Model file instead of the one that is shipped.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<number>.")] = "auto",
+    sign: Annotated[
+        str | None, typer.Option(help="typical (bright on T2, dark on T1) or absolute (all differences).")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an older result.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
@@ -55,7 +63,7 @@ def evaluate(
     """Measure detection on scans with known lesions, and false alarms on healthy ones (rows without a lesion)."""
     reporter = reporting.make_reporter(quiet, as_json, debug)
     with reporting.exit_with_message(reporter):
-        code = run_evaluate(EvaluateOptions(cases, output, model, device, force), reporter)
+        code = run_evaluate(EvaluateOptions(cases, output, model, device, sign, force), reporter)
         if code:
             raise typer.Exit(code)
 
@@ -74,7 +82,7 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter, load: LoadDetecto
         result_folder(options.output, RESULT_FILES, options.force) as folder,
     ):
         detector = load(options.model, options.device)
-        scored, codes = _score_all(detector, cases, reporter, token)
+        scored, codes = _score_all(detector, cases, options.sign, reporter, token)
         if not scored:
             raise typer.Exit(codes[0])
         groups = [measure(*group) for group in groups_of(scored)]
@@ -85,6 +93,7 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter, load: LoadDetecto
             "versions": manifest.versions(),
             "model": _identity(detector),
             "device": str(detector.device),
+            "requested_sign": options.sign,
             "cases_sha256": manifest.describe_input(options.cases)["sha256"],
             "cases_failed": len(codes),
             "times": manifest.describe_times(started),
@@ -109,7 +118,7 @@ def _identity(detector: Detector) -> dict[str, str]:
 
 
 def _score_all(
-    detector: Detector, cases: Sequence[Case], reporter: Reporter, token: CancelToken
+    detector: Detector, cases: Sequence[Case], sign: str | None, reporter: Reporter, token: CancelToken
 ) -> tuple[list[ScoredCase], list[int]]:
     """Score what can be scored; the exit codes are those of the cases that cannot."""
     scored: list[ScoredCase] = []
@@ -118,7 +127,7 @@ def _score_all(
         token.raise_if_cancelled()
         reporter.progress("evaluate", f"{case.subject} {case.sequence}", number / len(cases))
         try:
-            scored.append(score_case(detector, case, token))
+            scored.append(score_case(detector, case, sign, token))
         except (CancelledError, BrokenPipeError):
             raise
         except Exception as error:

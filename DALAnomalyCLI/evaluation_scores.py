@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from DALAnomalyLib.progress import CancelToken
 
 if TYPE_CHECKING:
     from DALAnomalyLib.detector import Detection, Detector
+    from DALAnomalyLib.scoring.score_config import SignChoice
     from DALAnomalyLib.volume import Volume
 
 Scores: TypeAlias = npt.NDArray[np.float32]
@@ -72,7 +73,7 @@ class ScoredCase:
         return bool(self.labels.any())
 
 
-def score_case(detector: Detector, case: Case, cancel: CancelToken) -> ScoredCase:
+def score_case(detector: Detector, case: Case, sign: str | None, cancel: CancelToken) -> ScoredCase:
     """Run the network once on a case and keep its scores inside the brain."""
     from DALAnomalyLib.volume_io import read_mask, read_volume
 
@@ -81,7 +82,9 @@ def score_case(detector: Detector, case: Case, cancel: CancelToken) -> ScoredCas
     mask = None if case.brain_mask is None else read_mask(case.brain_mask, scan.grid)
     cancel.raise_if_cancelled()
     with reporting.naming(case.image):
-        detections = detector.detect_all_scores(scan, case.sequence, mask, cancel=cancel)
+        detections = detector.detect_all_scores(
+            scan, case.sequence, mask, cast("SignChoice | None", sign), cancel=cancel
+        )
     first = next(iter(detections.values()))
     brain = first.brain_mask.array > 0
     if lesion is None:

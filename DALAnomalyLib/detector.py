@@ -123,13 +123,16 @@ class Detector:
         volume: Volume,
         sequence: str = AUTOMATIC,
         brain_mask: Volume | None = None,
+        sign: SignChoice | None = None,
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
     ) -> dict[ScoreKind, Detection]:
         """`detect` for every kind of score of Table 5 and for plain intensity, from one pass of the network."""
         run = _Run(progress, cancel)
         prepared, restoration = self._restore(volume, sequence, brain_mask, run)
-        configs = [self.metadata.config.score.of_kind(kind, prepared.sequence) for kind in SCORE_KINDS]
+        score = self.metadata.config.score
+        score = replace(score, sign=sign or score.sign)
+        configs = [score.of_kind(kind, prepared.sequence) for kind in SCORE_KINDS]
         detections = self._interpret(prepared, restoration, volume, configs, None, run)
         return dict(zip(SCORE_KINDS, detections, strict=True))
 

@@ -294,6 +294,21 @@ def test_older_evaluation_is_replaced_only_with_force(
     assert evaluate(run, model_file, cases, tmp_path / "out", "--force").exit_code == 0
 
 
+def test_the_sign_changes_the_scores_and_an_unknown_one_is_refused(
+    run: Callable[..., Result], model_file: Path, cases: Path, tmp_path: Path
+) -> None:
+    precisions = []
+    for sign in ("absolute", "typical"):
+        assert evaluate(run, model_file, cases, tmp_path / sign, "--sign", sign).exit_code == 0
+        record = json.loads((tmp_path / sign / "metrics.json").read_text(encoding="utf-8"))
+        assert record["requested_sign"] == sign
+        precisions.append([row["average_precision"] for row in read(tmp_path / sign / "metrics.csv")])
+    assert precisions[0] != precisions[1]
+    refused = evaluate(run, model_file, cases, tmp_path / "other", "--sign", "sideways")
+    assert refused.exit_code == 2
+    assert "--sign is sideways" in refused.stderr
+
+
 def test_json_carries_the_metrics(run: Callable[..., Result], model_file: Path, cases: Path, tmp_path: Path) -> None:
     done = evaluate(run, model_file, cases, tmp_path / "out", "--json")
     events = [json.loads(line) for line in done.stdout.splitlines()]
