@@ -10,11 +10,14 @@ from typing import Annotated
 
 import typer
 
+from DALAnomalyCLI.build_atlas import build_atlas
 from DALAnomalyCLI.detect import detect
 from DALAnomalyCLI.evaluate import evaluate
 from DALAnomalyCLI.model import info
 from DALAnomalyCLI.prepare import prepare, sample
+from DALAnomalyCLI.preprocess import preprocess
 from DALAnomalyCLI.reporting import RESEARCH_USE
+from DALAnomalyCLI.series import series
 from DALAnomalyCLI.train import export, train
 from DALAnomalyLib import __version__
 
@@ -27,11 +30,14 @@ app = typer.Typer(
 model_app = typer.Typer(help="Look into model files.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
 app.command()(detect)
+app.command()(preprocess)
+app.command()(series)
 app.command()(evaluate)
 app.command()(prepare)
 app.command()(train)
 app.command()(export)
 app.command()(sample)
+app.command(name="build-atlas")(build_atlas)
 model_app.command()(info)
 
 

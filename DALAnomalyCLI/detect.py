@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
@@ -16,6 +16,24 @@ import typer
 
 from DALAnomalyCLI import manifest, reporting
 from DALAnomalyCLI.outputs import result_folder, unique_stems, writing
+from DALAnomalyCLI.preprocessing_files import (
+    INTERMEDIATE_FILES,
+    QUALITY_FILE,
+    write_intermediate,
+    write_quality_file,
+)
+from DALAnomalyCLI.preprocessing_options import (
+    AtlasFolder,
+    BrainExtraction,
+    NoCache,
+    Preprocessed,
+    PreprocessingOptions,
+    Registration,
+    SecondPass,
+    Series,
+    Skip,
+    Window,
+)
 from DALAnomalyCLI.reporting import Reporter
 from DALAnomalyLib.errors import CancelledError, OutputError, UsageError
 from DALAnomalyLib.progress import CancelToken, ProgressCallback
@@ -37,7 +55,7 @@ VOLUME_FILES = {
 }
 """File name to the field of `Detection` that it holds."""
 SIGNS = ("absolute", "typical")
-RESULT_FILES = (*VOLUME_FILES, "findings.csv", "overview.png", "manifest.json")
+RESULT_FILES = (*VOLUME_FILES, "findings.csv", "overview.png", QUALITY_FILE, "manifest.json")
 FINDING_COLUMNS = (
     "id",
     "volume_ml",
@@ -67,6 +85,8 @@ class DetectOptions:
     threshold: float | None = None
     sign: str | None = None
     force: bool = False
+    preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
+    keep_intermediate: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what can be refused before anything is read."""
@@ -80,9 +100,7 @@ class DetectOptions:
 
 
 def detect(
-    inputs: Annotated[
-        list[Path], typer.Argument(help="Scans: NIfTI, NRRD, MetaImage, or a folder with one DICOM series.")
-    ],
+    inputs: Annotated[list[Path], typer.Argument(help="Scans: NIfTI, NRRD, MetaImage, or a DICOM folder.")],
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="Folder for the results; with several inputs, one folder each inside it."),
@@ -95,6 +113,18 @@ def detect(
     sign: Annotated[
         str | None, typer.Option(help="typical (bright on T2, dark on T1) or absolute (all differences).")
     ] = None,
+    series: Series = None,
+    skip: Skip = None,
+    preprocessed: Preprocessed = False,
+    brain_extraction: BrainExtraction = "auto",
+    registration: Registration = None,
+    window: Window = None,
+    second_pass: SecondPass = False,
+    atlas: AtlasFolder = None,
+    keep_intermediate: Annotated[
+        bool, typer.Option("--keep-intermediate", help="Keep the corrected scan, the network's input, atlas space.")
+    ] = False,
+    no_cache: NoCache = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an older result.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
     as_json: Annotated[
@@ -105,7 +135,22 @@ def detect(
     """Find what a healthy brain would not show in T1 or T2 scans. Research use only, not for diagnosis."""
     reporter = reporting.make_reporter(quiet, as_json, debug)
     with reporting.exit_with_message(reporter):
-        options = DetectOptions(tuple(inputs), output, sequence, device, model, brain_mask, threshold, sign, force)
+        preprocessing = PreprocessingOptions(
+            skip, preprocessed, brain_extraction, registration, window, second_pass, atlas, series, not no_cache
+        )
+        options = DetectOptions(
+            tuple(inputs),
+            output,
+            sequence,
+            device,
+            model,
+            brain_mask,
+            threshold,
+            sign,
+            force,
+            preprocessing,
+            keep_intermediate,
+        )
         code = run_detect(options, reporter)
         if code:
             raise typer.Exit(code)
@@ -118,14 +163,7 @@ def check_sign(sign: str | None) -> None:
         raise UsageError(msg)
 
 
-def load_detector(model: Path | None, device: str) -> Detector:
-    """The detector of a model file, or of the shipped model."""
-    from DALAnomalyLib.detector import Detector
-
-    return Detector.load(model, device=device)
-
-
-def run_detect(options: DetectOptions, reporter: Reporter, load: LoadDetector = load_detector) -> int:
+def run_detect(options: DetectOptions, reporter: Reporter, load: LoadDetector | None = None) -> int:
     """Work through the inputs; one that fails does not keep the others from being done.
 
     Returns:
@@ -134,6 +172,7 @@ def run_detect(options: DetectOptions, reporter: Reporter, load: LoadDetector = 
     import DALAnomalyCLI.overview  # noqa: F401  (without matplotlib, fail before the network runs)
 
     token = CancelToken()
+    load = load or options.preprocessing.load_detector
     model = _OnFirstUse(lambda: load(options.model, options.device))
     codes: list[int] = []
     done = 0
@@ -178,16 +217,18 @@ def _result_folders(options: DetectOptions) -> list[Path]:
 def _detect_one(
     source: Path, final: Path, options: DetectOptions, model: _OnFirstUse, reporter: Reporter, token: CancelToken
 ) -> None:
-    from DALAnomalyLib.volume_io import read_mask, read_volume
+    from DALAnomalyLib.volume_io import describe_scan, read_mask, read_volume
 
+    wishes = options.preprocessing
     started = datetime.now(timezone.utc)
 
     def progress(stage: str, fraction: float) -> None:
         reporter.progress(str(source), stage, fraction)
 
-    with result_folder(final, RESULT_FILES, options.force) as folder:
+    with result_folder(final, (*RESULT_FILES, *INTERMEDIATE_FILES), options.force) as folder:
         progress("reading", 0.0)
-        scan = read_volume(source)
+        scan = read_volume(source, series=wishes.series, sequence=options.sequence, cancel=token)
+        description = describe_scan(source, wishes.series, options.sequence, token)
         mask = None if options.brain_mask is None else read_mask(options.brain_mask, scan.grid)
         token.raise_if_cancelled()
         detector = model.get()
@@ -201,10 +242,17 @@ def _detect_one(
                 sign=cast("SignChoice | None", options.sign),
                 progress=_part_of(progress, _READ_SHARE, 1 - _WRITE_SHARE),
                 cancel=token,
+                description=description,
+                extraction=wishes.extraction_method,
+                preprocessing=wishes.over(detector.metadata.config.preprocessing),
             )
         writing_progress = _part_of(progress, 1 - _WRITE_SHARE, 1.0)
         with _writing_results(final):
             write_detection(folder, scan, detection, manifest.shown_name(source), writing_progress, token)
+            assert detection.prepared is not None
+            write_quality_file(folder, detection.prepared, detector, manifest.shown_name(source))
+            if options.keep_intermediate:
+                write_intermediate(folder, detection.prepared, detector)
             record = _record(source, options, scan, detection, started)
             _write_json(folder / "manifest.json", {**record, "outputs": manifest.file_digests(folder)})
         token.raise_if_cancelled()
@@ -244,8 +292,8 @@ def write_detection(
         progress(f"writing {file}", number / len(RESULT_FILES))
         return folder / file
 
-    for number, (file, field) in enumerate(VOLUME_FILES.items()):
-        write_volume(getattr(detection, field), begin(file, number))
+    for number, (file, result) in enumerate(VOLUME_FILES.items()):
+        write_volume(getattr(detection, result), begin(file, number))
     write_findings(begin("findings.csv", len(VOLUME_FILES)), detection)
     write_overview(begin("overview.png", len(VOLUME_FILES) + 1), scan, detection, name)
 
@@ -296,6 +344,7 @@ def _record(
             "sign": options.sign,
         },
         "parameters": provenance["parameters"],
+        "steps": provenance["steps"],
         "findings": len(detection.findings),
         "warnings": manifest.plain(detection.warnings),
         "times": {**manifest.describe_times(started), "stages_seconds": provenance["seconds"]},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,12 +12,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from DALAnomalyCLI import manifest, reporting
-from DALAnomalyCLI.detect import LoadDetector, check_sign, load_detector
+from DALAnomalyCLI.detect import LoadDetector, check_sign
 from DALAnomalyCLI.evaluation_cases import REQUIRED_COLUMNS, Case, read_cases
 from DALAnomalyCLI.evaluation_measures import case_metrics, groups_of, measure
 from DALAnomalyCLI.evaluation_report import draw_curves, shown_table, write_table
 from DALAnomalyCLI.evaluation_scores import ScoredCase, score_case
 from DALAnomalyCLI.outputs import result_folder, writing
+from DALAnomalyCLI.preprocessing_options import (
+    AtlasFolder,
+    BrainExtraction,
+    NoCache,
+    Preprocessed,
+    PreprocessingOptions,
+    Registration,
+    SecondPass,
+    Skip,
+    Window,
+)
 from DALAnomalyCLI.reporting import Reporter
 from DALAnomalyLib.errors import CancelledError
 from DALAnomalyLib.progress import CancelToken
@@ -38,6 +49,7 @@ class EvaluateOptions:
     device: str = "auto"
     sign: str | None = None
     force: bool = False
+    preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
 
     def __post_init__(self) -> None:
         """Refuse an unknown sign before anything is read."""
@@ -55,6 +67,14 @@ def evaluate(
     sign: Annotated[
         str | None, typer.Option(help="typical (bright on T2, dark on T1) or absolute (all differences).")
     ] = None,
+    skip: Skip = None,
+    preprocessed: Preprocessed = False,
+    brain_extraction: BrainExtraction = "auto",
+    registration: Registration = None,
+    window: Window = None,
+    second_pass: SecondPass = False,
+    atlas: AtlasFolder = None,
+    no_cache: NoCache = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an older result.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
@@ -63,12 +83,15 @@ def evaluate(
     """Measure detection on scans with known lesions, and false alarms on healthy ones (rows without a lesion)."""
     reporter = reporting.make_reporter(quiet, as_json, debug)
     with reporting.exit_with_message(reporter):
-        code = run_evaluate(EvaluateOptions(cases, output, model, device, sign, force), reporter)
+        preprocessing = PreprocessingOptions(
+            skip, preprocessed, brain_extraction, registration, window, second_pass, atlas, None, not no_cache
+        )
+        code = run_evaluate(EvaluateOptions(cases, output, model, device, sign, force, preprocessing), reporter)
         if code:
             raise typer.Exit(code)
 
 
-def run_evaluate(options: EvaluateOptions, reporter: Reporter, load: LoadDetector = load_detector) -> int:
+def run_evaluate(options: EvaluateOptions, reporter: Reporter, load: LoadDetector | None = None) -> int:
     """Score all cases and write the metrics of those that could be scored.
 
     Returns:
@@ -81,8 +104,8 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter, load: LoadDetecto
         reporting.cancel_on_signals(token),
         result_folder(options.output, RESULT_FILES, options.force) as folder,
     ):
-        detector = load(options.model, options.device)
-        scored, codes = _score_all(detector, cases, options.sign, reporter, token)
+        detector = (load or options.preprocessing.load_detector)(options.model, options.device)
+        scored, codes = _score_all(detector, cases, options, reporter, token)
         if not scored:
             raise typer.Exit(codes[0])
         groups = [measure(*group) for group in groups_of(scored)]
@@ -94,6 +117,7 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter, load: LoadDetecto
             "model": _identity(detector),
             "device": str(detector.device),
             "requested_sign": options.sign,
+            "preprocessing": asdict(options.preprocessing.over(detector.metadata.config.preprocessing)),
             "cases_sha256": manifest.describe_input(options.cases)["sha256"],
             "cases_failed": len(codes),
             "times": manifest.describe_times(started),
@@ -118,7 +142,7 @@ def _identity(detector: Detector) -> dict[str, str]:
 
 
 def _score_all(
-    detector: Detector, cases: Sequence[Case], sign: str | None, reporter: Reporter, token: CancelToken
+    detector: Detector, cases: Sequence[Case], options: EvaluateOptions, reporter: Reporter, token: CancelToken
 ) -> tuple[list[ScoredCase], list[int]]:
     """Score what can be scored; the exit codes are those of the cases that cannot."""
     scored: list[ScoredCase] = []
@@ -127,7 +151,7 @@ def _score_all(
         token.raise_if_cancelled()
         reporter.progress("evaluate", f"{case.subject} {case.sequence}", number / len(cases))
         try:
-            scored.append(score_case(detector, case, sign, token))
+            scored.append(score_case(detector, case, options.sign, token, options.preprocessing))
         except (CancelledError, BrokenPipeError):
             raise
         except Exception as error:

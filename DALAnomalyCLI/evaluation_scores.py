@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from DALAnomalyCLI import reporting
 from DALAnomalyCLI.evaluation_cases import Case
+from DALAnomalyCLI.preprocessing_options import PreprocessingOptions
 from DALAnomalyLib.evaluation import metrics
 from DALAnomalyLib.progress import CancelToken
 
@@ -73,7 +74,13 @@ class ScoredCase:
         return bool(self.labels.any())
 
 
-def score_case(detector: Detector, case: Case, sign: str | None, cancel: CancelToken) -> ScoredCase:
+def score_case(
+    detector: Detector,
+    case: Case,
+    sign: str | None,
+    cancel: CancelToken,
+    preprocessing: PreprocessingOptions,
+) -> ScoredCase:
     """Run the network once on a case and keep its scores inside the brain."""
     from DALAnomalyLib.volume_io import read_mask, read_volume
 
@@ -83,7 +90,13 @@ def score_case(detector: Detector, case: Case, sign: str | None, cancel: CancelT
     cancel.raise_if_cancelled()
     with reporting.naming(case.image):
         detections = detector.detect_all_scores(
-            scan, case.sequence, mask, cast("SignChoice | None", sign), cancel=cancel
+            scan,
+            case.sequence,
+            mask,
+            cast("SignChoice | None", sign),
+            cancel=cancel,
+            extraction=preprocessing.extraction_method,
+            preprocessing=preprocessing.over(detector.metadata.config.preprocessing),
         )
     first = next(iter(detections.values()))
     brain = first.brain_mask.array > 0

@@ -6,15 +6,19 @@ import hashlib
 import math
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from DALAnomalyLib import __version__
+
+if TYPE_CHECKING:
+    from DALAnomalyLib.preprocessing.steps import StepRecord
 
 MANIFEST_VERSION = 1
 _CHUNK = 1 << 20
@@ -94,6 +98,12 @@ def describe_times(started: datetime) -> dict[str, Any]:
         "finished": finished.isoformat(timespec="seconds"),
         "seconds": round((finished - started).total_seconds(), 3),
     }
+
+
+def steps(records: Iterable[StepRecord]) -> list[dict[str, Any]]:
+    """What preprocessing did, step by step, with its parameters and times."""
+    listed: list[dict[str, Any]] = plain([asdict(record) for record in records])
+    return listed
 
 
 def plain(value: Any) -> Any:

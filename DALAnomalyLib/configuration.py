@@ -18,6 +18,11 @@ from DALAnomalyLib.scoring.score_config import ScoreConfig
 
 RestorationInput = Literal["anatomy_edges", "anatomy", "image_edges"]
 EdgeKind = Literal["surface", "canny3d"]
+RegistrationBackend = Literal["simpleitk", "greedy"]
+WindowPlacement = Literal["brain", "atlas"]
+
+STEPS = ("reorient", "brain_extraction", "n4", "registration", "crop", "sequence", "standardisation")
+"""Names of the steps of preprocessing (section 4.1.2), each of which can be skipped."""
 
 _Config = TypeVar("_Config")
 
@@ -83,6 +88,26 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True)
+class PreprocessingConfig:
+    """How a scan is brought to the network, as in the training of the model."""
+
+    skip: tuple[str, ...] = ()
+    """Names of `STEPS` that are left out."""
+    registration_backend: RegistrationBackend = "simpleitk"
+    window: WindowPlacement = "brain"
+    """`brain`: the grid is placed by the brain's box; `atlas`: always at the same place of the atlas (the paper's crop
+    of 240x240x155 to 160x224x160 voxels), unless that would cut the brain."""
+    second_pass: bool = False
+    """Measure the intensity landmarks again without the anomalies that a first pass found."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.skip if name not in STEPS]
+        if unknown:
+            msg = f"no preprocessing step is called {', '.join(unknown)}; the steps are {', '.join(STEPS)}"
+            raise UsageError(msg)
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """All that a detector needs besides weights and landmarks."""
 
@@ -90,12 +115,16 @@ class ModelConfig:
     grid: GridConfig = field(default_factory=GridConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
+    preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
     minimum_finding_ml: float = 0.1
     """Connected components smaller than this are not reported."""
 
 
 PRESETS: dict[str, ModelConfig] = {
-    "paper": ModelConfig(network=NetworkConfig(edge_kind="canny3d")),
+    "paper": ModelConfig(
+        network=NetworkConfig(edge_kind="canny3d"),
+        preprocessing=PreprocessingConfig(registration_backend="greedy", window="atlas"),
+    ),
     "default": ModelConfig(
         name="default",
         grid=GridConfig(shape=(60, 76, 60), spacing=(2.5, 2.5, 2.5)),
@@ -123,6 +152,8 @@ PRESETS: dict[str, ModelConfig] = {
             modality_widths=(8, 8),
         ),
         score=ScoreConfig(minimum_filter=0, mean_filter=3, mask_erosion=0),
+        # too coarse for the atlas to matter: this preset is for trying out and for tests
+        preprocessing=PreprocessingConfig(skip=("brain_extraction", "n4", "registration")),
     ),
 }
 

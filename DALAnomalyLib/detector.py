@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
 
 from DALAnomalyLib import __version__
+from DALAnomalyLib.configuration import PreprocessingConfig
 from DALAnomalyLib.device import resolve_device
 from DALAnomalyLib.findings import Finding, find_findings
 from DALAnomalyLib.model_store import Model, ModelMetadata, load_model
+from DALAnomalyLib.network.cancellation import cancellable
 from DALAnomalyLib.network.dal_network import Restoration
 from DALAnomalyLib.network.one_hot import class_index
-from DALAnomalyLib.preprocessing.model_grid import from_model_grid
-from DALAnomalyLib.preprocessing.pipeline import AUTOMATIC, PreparedScan, prepare_scan
+from DALAnomalyLib.preprocessing.chain import ScanRequest
+from DALAnomalyLib.preprocessing.equipment import Equipment
+from DALAnomalyLib.preprocessing.extraction_choice import ExtractionMethod
+from DALAnomalyLib.preprocessing.pipeline import PreparedScan, Standard, prepare_scan, without_anomalies
+from DALAnomalyLib.preprocessing.sequence import AUTOMATIC
+from DALAnomalyLib.preprocessing.step_cache import StepCache
+from DALAnomalyLib.preprocessing.steps import StepLog
+from DALAnomalyLib.preprocessing.way_back import WayBack
 from DALAnomalyLib.progress import CancelToken, ProgressCallback
 from DALAnomalyLib.scoring.score_config import SCORE_KINDS, ScoreConfig, ScoreKind, SignChoice
 from DALAnomalyLib.scoring.score_map import score_map
 from DALAnomalyLib.volume import Volume
+from DALAnomalyLib.volume_io import ScanDescription
+
+_PREPARED = 0.6
+"""Share of the time that preprocessing takes."""
 
 
 @dataclass(frozen=True)
@@ -56,31 +66,47 @@ class Detection:
     provenance: dict[str, Any] = field(default_factory=dict)
     """Versions, model, device, parameters and times in seconds; nothing about the patient."""
     warnings: tuple[str, ...] = ()
+    prepared: PreparedScan | None = field(default=None, repr=False)
+    """What the network was given, and every step on the way there."""
 
 
 class Detector:
     """A loaded model on a device."""
 
-    def __init__(self, model: Model, device: torch.device) -> None:
+    def __init__(self, model: Model, device: torch.device, equipment: Equipment | None = None) -> None:
         """Use `model`, whose tensors are on `device` already; see `load`."""
         self._model = model
         self.device = device
+        self.equipment = equipment or Equipment(device=device)
 
     @classmethod
-    def load(cls, path: Path | None = None, device: str = "auto") -> Detector:
+    def load(
+        cls, path: Path | None = None, device: str = "auto", atlas: Path | None = None, cache: StepCache | None = None
+    ) -> Detector:
         """Load a model file, or the one that ships with the project.
+
+        Args:
+            path: The model file.
+            device: "auto", "cpu", "cuda" or "cuda:<number>".
+            atlas: Folder of another atlas, such as SRI24.
+            cache: Where results of slow steps are kept; without one, nothing is kept.
 
         Raises:
             ModelFileError: The file is missing, damaged, changed or of another version.
             DeviceError: The device is absent.
         """
         chosen = resolve_device(device)
-        return cls(load_model(path, chosen), chosen)
+        return cls(load_model(path, chosen), chosen, Equipment(atlas, chosen, cache))
 
     @property
     def metadata(self) -> ModelMetadata:
         """What the model is."""
         return self._model.metadata
+
+    @property
+    def standard(self) -> Standard:
+        """What the model expects of its input."""
+        return Standard(self.metadata.config.grid, self.metadata.landmarks, self._model.templates)
 
     @property
     def digest(self) -> str:
@@ -96,26 +122,33 @@ class Detector:
         sign: SignChoice | None = None,
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
+        description: ScanDescription | None = None,
+        extraction: ExtractionMethod = "auto",
+        preprocessing: PreprocessingConfig | None = None,
     ) -> Detection:
-        """Find anomalies in a skull-stripped, roughly upright T1 or T2 scan.
+        """Find anomalies in a T1 or T2 scan of a head.
 
         Args:
             volume: The scan, any grid and intensity scale.
             sequence: "T1", "T2" or "auto".
-            brain_mask: On the scan's grid, above 0 inside; without one the scan's foreground is taken.
+            brain_mask: On the scan's grid, above 0 inside; without one the brain is looked for.
             threshold: On the score; without one the model's recommendation for the sequence.
             sign: Which differences count, see `ScoreConfig`; without one the model's choice.
             progress: Called with a stage's name and the finished fraction.
             cancel: Checked often enough to stop within a second on a CPU.
+            description: What the file's header says, see `describe_scan`.
+            extraction: How the brain is looked for.
+            preprocessing: Which steps are skipped, and how the others work; without it, the model's own choice.
 
         Raises:
             DALAnomalyError: One of its subclasses, with a message for the user.
         """
         run = _Run(progress, cancel)
-        prepared, restoration = self._restore(volume, sequence, brain_mask, run)
+        request = ScanRequest(volume, sequence, brain_mask, description, extraction)
+        prepared, restoration = self._restore(request, preprocessing, run)
         score = self.metadata.config.score
         score = replace(score, sign=sign or score.sign).for_sequence(prepared.sequence)
-        (detection,) = self._interpret(prepared, restoration, volume, [score], threshold, run)
+        (detection,) = self._interpret(prepared, restoration, [score], threshold, run)
         return detection
 
     def detect_all_scores(
@@ -126,62 +159,83 @@ class Detector:
         sign: SignChoice | None = None,
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
+        extraction: ExtractionMethod = "auto",
+        preprocessing: PreprocessingConfig | None = None,
     ) -> dict[ScoreKind, Detection]:
         """`detect` for every kind of score of Table 5 and for plain intensity, from one pass of the network."""
         run = _Run(progress, cancel)
-        prepared, restoration = self._restore(volume, sequence, brain_mask, run)
+        request = ScanRequest(volume, sequence, brain_mask, None, extraction)
+        prepared, restoration = self._restore(request, preprocessing, run)
         score = self.metadata.config.score
         score = replace(score, sign=sign or score.sign)
         configs = [score.of_kind(kind, prepared.sequence) for kind in SCORE_KINDS]
-        detections = self._interpret(prepared, restoration, volume, configs, None, run)
+        detections = self._interpret(prepared, restoration, configs, None, run)
         return dict(zip(SCORE_KINDS, detections, strict=True))
 
+    def prepare(
+        self,
+        request: ScanRequest,
+        preprocessing: PreprocessingConfig | None = None,
+        progress: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
+    ) -> PreparedScan:
+        """Bring a scan to the model's grid and scale without running the network; see `detect`."""
+        config = preprocessing or self.metadata.config.preprocessing
+        log = StepLog(config.skip, progress, cancel)
+        return prepare_scan(request, self.standard, config, self.equipment, self.device, log)
+
     def _restore(
-        self, volume: Volume, sequence: str, brain_mask: Volume | None, run: _Run
+        self, request: ScanRequest, preprocessing: PreprocessingConfig | None, run: _Run
     ) -> tuple[PreparedScan, Restoration]:
-        metadata = self.metadata
-        run.stage("preparing the scan", 0.0)
-        prepared = prepare_scan(
-            volume,
-            brain_mask,
-            sequence,
-            metadata.config.grid,
-            metadata.landmarks,
-            self._model.templates,
-            self.device,
-            run.cancel,
+        config = preprocessing or self.metadata.config.preprocessing
+        prepared = self.prepare(
+            request, config, lambda stage, fraction: run.stage(stage, _PREPARED * fraction), run.cancel
         )
-        run.stage("restoring the healthy image", 0.2)
-        index = torch.tensor([metadata.config.network.sequences.index(prepared.sequence)], device=self.device)
-        with _cancellable(self._model.network, run.cancel):
-            restoration = self._model.network.restore(prepared.image, prepared.brain, index)
+        run.stage("restoring the healthy image", _PREPARED)
+        restoration = self._restored(prepared, run)
+        if config.second_pass:
+            run.stage("standardising again without anomalies", 0.7)
+            prepared = self._standardised_again(prepared, restoration)
+            restoration = self._restored(prepared, run)
         return prepared, restoration
+
+    def _restored(self, prepared: PreparedScan, run: _Run) -> Restoration:
+        known = self.metadata.config.network.sequences
+        index = torch.tensor([known.index(prepared.sequence)], device=self.device)
+        with cancellable(self._model.network, run.cancel):
+            return self._model.network.restore(prepared.image, prepared.brain, index)
+
+    def _standardised_again(self, prepared: PreparedScan, restoration: Restoration) -> PreparedScan:
+        """Leave out of the intensity landmarks what a first pass found anomalous."""
+        config = self.metadata.config.score.for_sequence(prepared.sequence)
+        score = score_map(prepared.image, restoration.pseudo_healthy, prepared.brain, config)
+        threshold = self.metadata.thresholds[prepared.sequence][config.kind]
+        return without_anomalies(prepared, score >= threshold, self.metadata.landmarks[prepared.sequence])
 
     def _interpret(
         self,
         prepared: PreparedScan,
         restoration: Restoration,
-        volume: Volume,
         score_configs: Sequence[ScoreConfig],
         threshold: float | None,
         run: _Run,
     ) -> list[Detection]:
         """Bring everything back to the scan's grid, and score in every way that is asked for."""
         config = self.metadata.config
-        run.stage("returning to the scan's grid", 0.6)
-        back = _WayBack(prepared, volume, run.cancel)
+        run.stage("returning to the scan's grid", 0.8)
+        back = WayBack(prepared, run.cancel)
         pseudo_healthy = back.intensities(restoration.pseudo_healthy)
         tissue_of_class = torch.tensor([0, *self.metadata.tissue_of_class], device=self.device)
         tissues = back.labels(tissue_of_class[class_index(restoration.anatomy.image, config.network.classes)])
         edges = back.labels(restoration.edges)
         detections = []
         for done, score_config in enumerate(score_configs):
-            run.stage("scoring", 0.8 + 0.2 * done / len(score_configs))
+            run.stage("scoring", 0.85 + 0.15 * done / len(score_configs))
             on_model = score_map(prepared.image, restoration.pseudo_healthy, prepared.brain, score_config)
             score = back.continuous(on_model)
             recommended = self.metadata.thresholds[prepared.sequence][score_config.kind]
             chosen = recommended if threshold is None else threshold
-            run.stage("listing findings", 0.8 + 0.2 * (done + 0.5) / len(score_configs))
+            run.stage("listing findings", 0.85 + 0.15 * (done + 0.5) / len(score_configs))
             labels, findings = find_findings(score, prepared.brain_mask, chosen, config.minimum_finding_ml)
             detections.append(
                 Detection(
@@ -198,6 +252,7 @@ class Detector:
                     threshold=chosen,
                     provenance=self._provenance(prepared, score_config, chosen, run),
                     warnings=prepared.warnings,
+                    prepared=prepared,
                 )
             )
         run.stage("done", 1.0)
@@ -229,6 +284,7 @@ class Detector:
                 "model_grid_shape": list(prepared.grid.shape),
                 "model_grid_spacing_mm": list(prepared.grid.spacing),
             },
+            "steps": [asdict(step) for step in prepared.steps],
             "seconds": run.seconds,  # complete when the run is done
         }
 
@@ -252,54 +308,3 @@ class _Run:
         self._current = (name, now)
         if self._progress is not None:
             self._progress(name, fraction)
-
-
-@contextmanager
-def _cancellable(network: nn.Module, cancel: CancelToken) -> Iterator[None]:
-    """Check `cancel` before every layer: no single one takes a second."""
-
-    def check(_module: nn.Module, _inputs: tuple[Any, ...]) -> None:
-        cancel.raise_if_cancelled()
-
-    handles = [module.register_forward_pre_hook(check) for module in network.modules()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-class _WayBack:
-    """Brings (1, 1, D, H, W) tensors on the model grid to the scan's grid, one interpolation each."""
-
-    def __init__(self, prepared: PreparedScan, volume: Volume, cancel: CancelToken) -> None:
-        self._prepared = prepared
-        self._cancel = cancel
-        self._target = volume.grid
-        self._brain = prepared.brain_mask.array > 0
-        self._weight = self._resampled(prepared.brain)
-
-    def continuous(self, values: Tensor) -> Volume:
-        """A map that may fade out at the brain's border, float32."""
-        array: npt.NDArray[np.float32] = np.where(self._brain, self._resampled(values), 0).astype(np.float32)
-        return Volume(array, self._target)
-
-    def intensities(self, standard: Tensor) -> Volume:
-        """Standard intensities in the scan's own units, float32, without a dark rim where brain meets background."""
-        in_scan_units = self._prepared.intensities.to_scan(standard) * self._prepared.brain
-        summed = self._resampled(in_scan_units)
-        array = np.divide(summed, self._weight, out=np.zeros_like(summed), where=self._brain & (self._weight > 0.01))
-        return Volume(array.astype(np.float32), self._target)
-
-    def labels(self, values: Tensor) -> Volume:
-        """A label map, uint8."""
-        array = values[0, 0].cpu().numpy().astype(np.uint8)
-        self._cancel.raise_if_cancelled()
-        nearest = from_model_grid(array, self._prepared.grid, self._target, "nearest")
-        return nearest.with_array(nearest.array * self._brain)
-
-    def _resampled(self, values: Tensor) -> npt.NDArray[np.float32]:
-        array = values[0, 0].float().cpu().numpy()
-        self._cancel.raise_if_cancelled()
-        resampled: npt.NDArray[np.float32] = from_model_grid(array, self._prepared.grid, self._target, "linear").array
-        return resampled

@@ -25,12 +25,11 @@ from DALAnomalyLib.configuration import ModelConfig, from_dictionary, to_diction
 from DALAnomalyLib.errors import ModelFileError, OutputError, UsageError
 from DALAnomalyLib.network.dal_network import DALNetwork
 from DALAnomalyLib.preprocessing.intensity_standardisation import Landmarks
-from DALAnomalyLib.resources import resource_file, resource_folder
+from DALAnomalyLib.resources import CHECKSUMS, check_shipped, resource_file
 
 FORMAT = "dal-anomaly-model"
 FORMAT_VERSION = 1
 DEFAULT_MODEL = "default.dalmodel"
-CHECKSUMS = "SHA256SUMS"
 
 # All that may be raised by reading a damaged archive and its JSON, ...
 _DAMAGED = (zipfile.BadZipFile, zlib.error, LookupError, TypeError, ValueError, EOFError, OSError, RuntimeError)
@@ -90,7 +89,7 @@ def load_model(path: Path | None = None, device: torch.device | None = None) -> 
     path = path or resource_file("Models", DEFAULT_MODEL)
     data = _read(path)
     digest = hashlib.sha256(data).hexdigest()
-    _check_shipped(path, digest)
+    check_shipped(path, digest)
     header, weights = _unpack(path, data)
     try:
         metadata = _from_plain(header)
@@ -122,7 +121,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 def write_checksums(folder: Path) -> None:
     """Write `SHA256SUMS` for all model files of a folder, in the format of sha256sum."""
-    files = sorted(folder.glob("*.dalmodel"))
+    files = sorted([*folder.glob("*.dalmodel"), *folder.glob("*.pt")])
     lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}" for file in files]
     (folder / CHECKSUMS).write_text("\n".join(lines) + "\n", encoding="ascii")
 
@@ -151,21 +150,6 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         msg = f"model file {path} cannot be read ({error.strerror}); check the path, or leave --model out"
         raise ModelFileError(msg) from error
-
-
-def _check_shipped(path: Path, digest: str) -> None:
-    """A shipped model must be the one that was shipped: its own checksum could have been forged with it."""
-    try:
-        folder = resource_folder("Models")
-    except ModelFileError:
-        return
-    shipped = path.resolve()
-    if shipped.parent != folder.resolve() or not (folder / CHECKSUMS).exists():
-        return
-    listed = (folder / CHECKSUMS).read_text(encoding="ascii", errors="replace").splitlines()
-    if f"{digest}  {shipped.name}" not in listed:
-        msg = f"{path} is not the model that was shipped (see {CHECKSUMS} beside it); install DALAnomaly again"
-        raise ModelFileError(msg)
 
 
 def _unpack(path: Path, data: bytes) -> tuple[dict[str, Any], bytes]:

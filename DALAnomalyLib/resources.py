@@ -12,8 +12,8 @@ from DALAnomalyLib.errors import ModelFileError
 ResourceKind = Literal["Models", "Atlas", "SampleData"]
 
 _INSTALLED = Path("share", "dal-anomaly", "Resources")  # as in [tool.setuptools.data-files]
-
-
+CHECKSUMS = "SHA256SUMS"
+"""In a folder of shipped files: the digest that each of them must have."""
 _NEXT_STEP = "install the package again, or name a file of your own"
 
 
@@ -55,6 +55,25 @@ def resource_file(kind: ResourceKind, name: str) -> Path:
         msg = f"{name} is not in {folder} (there: {', '.join(present) or 'nothing'}); {_NEXT_STEP}"
         raise ModelFileError(msg)
     return path
+
+
+def check_shipped(path: Path, digest: str) -> None:
+    """A shipped model must be the one that was shipped: its own checksum could have been forged with it.
+
+    Raises:
+        ModelFileError: the file lies in the shipped folder of models, and its `digest` (SHA256) is not listed there.
+    """
+    try:
+        folder = resource_folder("Models")
+    except ModelFileError:
+        return
+    shipped = path.resolve()
+    if shipped.parent != folder.resolve() or not (folder / CHECKSUMS).exists():
+        return
+    listed = (folder / CHECKSUMS).read_text(encoding="ascii", errors="replace").splitlines()
+    if f"{digest}  {shipped.name}" not in listed:
+        msg = f"{path} is not the model that was shipped (see {CHECKSUMS} beside it); install DALAnomaly again"
+        raise ModelFileError(msg)
 
 
 def _resource_roots() -> Iterator[Path]:

@@ -7,7 +7,11 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import tempfile
 from pathlib import Path
+
+# No test may find what an earlier run, or the developer's own work, has left in the user's cache.
+os.environ["DAL_CACHE"] = tempfile.mkdtemp(prefix="dal-anomaly-tests-")
 
 import pytest
 

@@ -23,8 +23,9 @@ LIBRARY_MAY_IMPORT = {"DALAnomalyLib", "numpy", "scipy", "SimpleITK", "torch"} |
 LAYERS = [
     {"errors"},
     {"device", "volume", "progress", "edges", "scoring"},
-    {"configuration", "resources", "volume_io", "findings", "evaluation"},
-    {"preprocessing", "network"},
+    {"configuration", "resources", "rigid_transform", "volume_io", "findings", "evaluation"},
+    {"network"},
+    {"preprocessing"},
     {"model_store"},
     {"detector"},
 ]
@@ -35,7 +36,7 @@ WHAT_TRAINING_SEES = {"anatomical_noise", "generator", "losses", "objective", "p
 
 DISTRIBUTIONS = {"skimage": "scikit-image", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 
-COMMANDS_THAT_NEED_TRAINING_CODE = {"train.py", "prepare.py"}
+COMMANDS_THAT_NEED_TRAINING_CODE = {"train.py", "prepare.py", "build_atlas.py"}
 
 
 @dataclass(frozen=True)

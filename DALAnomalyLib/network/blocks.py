@@ -38,6 +38,13 @@ def fold(image: Tensor, factor: int = 2) -> Tensor:
     return folded.contiguous(memory_format=torch.channels_last_3d)
 
 
+def unfold(cells: Tensor, factor: int = 2) -> Tensor:
+    """Undo `fold`: (B, C factor^3, D, H, W) -> (B, C, D f, H f, W f)."""
+    batch, channels, *sizes = cells.shape
+    split = cells.reshape(batch, channels // factor**3, factor, factor, factor, *sizes)
+    return split.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(batch, -1, *(size * factor for size in sizes))
+
+
 class UNet(nn.Module):
     """A 3D U-Net with two convolutions per level that returns the features of its first level."""
 

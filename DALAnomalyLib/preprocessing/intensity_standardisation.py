@@ -79,6 +79,12 @@ def intensity_map(image: Tensor, brain: Tensor, landmarks: Landmarks) -> Intensi
     return IntensityMap(measure_landmarks(image, brain, landmarks.percentiles), standard)
 
 
+def fixed_scaling(image: Tensor, brain: Tensor) -> IntensityMap:
+    """Without landmarks: the 1st and 99th percentile go to the ends of the standard scale, all else linearly."""
+    ends = measure_landmarks(image, brain, (PERCENTILES[0], PERCENTILES[-1]))
+    return IntensityMap(ends, torch.tensor((LOWEST, HIGHEST), device=image.device))
+
+
 def standardise(image: Tensor, brain: Tensor, landmarks: Landmarks) -> Tensor:
     """The scan on the standard scale, clipped to [0, 1] and masked again, float32 of the same shape."""
     return intensity_map(image, brain, landmarks).to_standard(image.float()).clamp(0, 1) * (brain > 0.5)

@@ -4,28 +4,26 @@ The model grid is upright in world axes (identity direction, LPS): however the s
 the network meets the brain in the same pose. Only position is adapted here, by the brain's box; there is no rotation.
 """
 
-# SimpleITK carries no type information.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk
 from scipy import ndimage
 
 from DALAnomalyLib.configuration import TOP_MARGIN_MM
 from DALAnomalyLib.errors import GeometryError, InputError
+from DALAnomalyLib.preprocessing.resampling import anti_aliasing_sigmas, resample, smooth
 from DALAnomalyLib.volume import IDENTITY_DIRECTION, AnyArray, Grid, Volume
-from DALAnomalyLib.volume_io import from_sitk, to_sitk
+
+Spacing: TypeAlias = tuple[float, float, float]
 
 # Weights of exactly one half are common (a border midway between voxels); they count as brain whatever the rounding.
 _HALF = 0.5 - 1e-4
 
 
-def model_grid_for(mask: Volume, shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Grid:
+def model_grid_for(mask: Volume, shape: tuple[int, int, int], spacing: Spacing) -> Grid:
     """Place the model grid around a brain.
 
     Left to right and front to back the brain's box is centred. Its top lies `TOP_MARGIN_MM` below the uppermost plane,
@@ -48,6 +46,27 @@ def model_grid_for(mask: Volume, shape: tuple[int, int, int], spacing: tuple[flo
     origin = (lowest + highest - extent) / 2
     origin[2] = highest[2] + TOP_MARGIN_MM - extent[2]
     x, y, z = (float(value) for value in origin)
+    return Grid(shape, spacing, (x, y, z), IDENTITY_DIRECTION)
+
+
+def atlas_window_for(mask: Volume, atlas_brain: Volume, shape: tuple[int, int, int], spacing: Spacing) -> Grid:
+    """Place the model grid at its fixed place in the atlas, moved no farther than it takes to hold the brain.
+
+    Args:
+        mask: brain of a scan whose header places it in atlas space.
+        atlas_brain: the atlas' own; the grid is placed around it as by `model_grid_for`.
+        shape: (D, H, W) of the model grid.
+        spacing: mm along (x, y, z).
+    """
+    window = model_grid_for(atlas_brain, shape, spacing)
+    points = _brain_points(mask)
+    lowest, highest = points.min(axis=0), points.max(axis=0)
+    first = np.array(window.origin)
+    last = first + (np.array(shape[::-1]) - 1) * spacing
+    too_low, too_high = np.minimum(lowest - first, 0), np.maximum(highest - last, 0)
+    # a brain larger than the grid is centred: both ends are cut alike
+    moved = np.where((too_low < 0) & (too_high > 0), (lowest + highest - first - last) / 2, too_low + too_high)
+    x, y, z = (float(value) for value in first + moved)
     return Grid(shape, spacing, (x, y, z), IDENTITY_DIRECTION)
 
 
@@ -90,7 +109,7 @@ def to_model_grid(volume: Volume, mask: Volume, grid: Grid) -> tuple[npt.NDArray
     weight = np.pad((mask.array[box] > 0).astype(np.float32), 1)
     image = np.pad(volume.array[box].astype(np.float32), 1) * weight
     image_on_grid, weight_on_grid = (
-        _resample(_smooth(array, sigmas), box_grid, grid, sitk.sitkLinear) for array in (image, weight)
+        resample(smooth(array, sigmas), box_grid, grid, "linear") for array in (image, weight)
     )
     brain = weight_on_grid >= _HALF
     image_on_grid[~brain] = 0
@@ -110,22 +129,7 @@ def from_model_grid(array: AnyArray, model_grid: Grid, input_grid: Grid, kind: L
     Returns:
         Same type of voxels, on exactly `input_grid`, 0 outside the model grid.
     """
-    interpolator = {"linear": sitk.sitkLinear, "nearest": sitk.sitkNearestNeighbor}[kind]
-    return Volume(_resample(array, model_grid, input_grid, interpolator), input_grid)
-
-
-def anti_aliasing_sigmas(source: Grid, target: Grid) -> tuple[float, float, float]:
-    """Widths in source voxels, along (k, j, i), of the Gaussian that precedes resampling; 0 where none is needed.
-
-    A voxel averages over a box of its size s, of variance s^2/12; the Gaussian adds what is missing to the target's
-    variance t^2/12, so sigma = sqrt((t^2 - s^2)/12) mm. Along an oblique source axis, t is taken from the ellipsoid
-    whose half-axes are the target's spacings.
-    """
-    source_axes = np.linalg.solve(np.reshape(target.direction, (3, 3)), np.reshape(source.direction, (3, 3)))
-    target_spacing_squared = (np.asarray(target.spacing) ** 2) @ source_axes**2
-    variance = np.clip(target_spacing_squared - np.asarray(source.spacing) ** 2, 0, None) / 12
-    i, j, k = (float(sigma) for sigma in np.sqrt(variance) / source.spacing)
-    return k, j, i
+    return Volume(resample(array, model_grid, input_grid, kind), input_grid)
 
 
 def _brain_box(mask: Volume) -> tuple[slice, ...]:
@@ -153,19 +157,3 @@ def _padded_grid(grid: Grid, box: tuple[slice, ...]) -> Grid:
     depth, height, width = (side.stop - side.start + 2 for side in box)
     x, y, z = grid.index_to_physical([side.start - 1 for side in box])
     return Grid((depth, height, width), grid.spacing, (float(x), float(y), float(z)), grid.direction)
-
-
-def _smooth(array: npt.NDArray[np.float32], sigmas: tuple[float, float, float]) -> npt.NDArray[np.float32]:
-    smooth: npt.NDArray[np.float32] = ndimage.gaussian_filter(array, sigmas, mode="constant")
-    return smooth
-
-
-def _resample(array: AnyArray, source: Grid, target: Grid, interpolator: Any) -> AnyArray:
-    """Interpolate `array` on `source` at the voxel centres of `target`; 0 outside the source's voxels."""
-    resampler = sitk.ResampleImageFilter()
-    resampler.SetSize(target.shape[::-1])
-    resampler.SetOutputSpacing(target.spacing)
-    resampler.SetOutputOrigin(target.origin)
-    resampler.SetOutputDirection(target.direction)
-    resampler.SetInterpolator(interpolator)
-    return from_sitk(resampler.Execute(to_sitk(Volume(array, source)))).array

@@ -1,119 +1,208 @@
-"""From a scan to what the network takes: brain mask, model grid, sequence, standard intensities."""
+"""From a raw scan to what the network takes: the whole of section 4.1.2."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from DALAnomalyLib.configuration import GridConfig
+from DALAnomalyLib.configuration import GridConfig, PreprocessingConfig
 from DALAnomalyLib.errors import InputError, UsageError
-from DALAnomalyLib.preprocessing.brain_mask import foreground_mask
-from DALAnomalyLib.preprocessing.intensity_standardisation import IntensityMap, Landmarks, intensity_map
-from DALAnomalyLib.preprocessing.model_grid import brain_fraction_inside, model_grid_for, to_model_grid
-from DALAnomalyLib.preprocessing.sequence import guess_sequence
-from DALAnomalyLib.progress import CancelToken
+from DALAnomalyLib.preprocessing.appearance import look_at
+from DALAnomalyLib.preprocessing.chain import PlacedScan, ScanRequest, place_scan
+from DALAnomalyLib.preprocessing.equipment import Equipment
+from DALAnomalyLib.preprocessing.intensity_standardisation import (
+    IntensityMap,
+    Landmarks,
+    fixed_scaling,
+    intensity_map,
+)
+from DALAnomalyLib.preprocessing.model_grid import (
+    atlas_window_for,
+    brain_fraction_inside,
+    model_grid_for,
+    to_model_grid,
+)
+from DALAnomalyLib.preprocessing.sequence import (
+    AUTOMATIC,
+    SequenceDecision,
+    SequenceGuess,
+    check_sequence,
+    decide_sequence,
+    guess_sequence,
+    likely_sequence,
+)
+from DALAnomalyLib.preprocessing.steps import StepLog, StepRecord
 from DALAnomalyLib.volume import Grid, Volume
 
-AUTOMATIC = "auto"
-PLAUSIBLE_BRAIN_ML = (600.0, 2200.0)
+Array: TypeAlias = npt.NDArray[np.float32]
+
 WHOLE_BRAIN = 0.97
 """Share of the brain that must lie on the model grid for no warning."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Standard:
+    """What a model expects of its input."""
+
+    grid: GridConfig
+    landmarks: Mapping[str, Landmarks]
+    """Standard intensity scales by sequence."""
+    templates: Mapping[str, Tensor]
+    """Mean images by sequence, float32 (D, H, W) on the model grid."""
+
+
+@dataclass(frozen=True, eq=False)
 class PreparedScan:
     """A scan as the network sees it, and what is needed to go back."""
 
     image: Tensor
     """Float32 (1, 1, D, H, W) in [0, 1], 0 outside the brain."""
+    raw: Tensor
+    """The same before standardisation, in the scan's own units."""
     brain: Tensor
     """Float32 (1, 1, D, H, W), 0 or 1."""
     grid: Grid
-    brain_mask: Volume
-    """uint8, on the scan's own grid."""
+    """The model grid, in atlas space where the scan could be registered."""
+    placed: PlacedScan
     intensities: IntensityMap
     sequence: str
     sequence_evidence: str
     warnings: tuple[str, ...]
+    steps: tuple[StepRecord, ...]
+
+    @property
+    def brain_mask(self) -> Volume:
+        """uint8, on the scan's own grid."""
+        return self.placed.as_read(self.placed.brain.array)
 
 
 def prepare_scan(
-    volume: Volume,
-    brain_mask: Volume | None,
-    sequence: str,
-    grid_config: GridConfig,
-    landmarks: Mapping[str, Landmarks],
-    templates: Mapping[str, Tensor],
+    request: ScanRequest,
+    standard: Standard,
+    config: PreprocessingConfig,
+    equipment: Equipment,
     device: torch.device,
-    cancel: CancelToken | None = None,
+    log: StepLog | None = None,
 ) -> PreparedScan:
-    """Bring a skull-stripped, roughly upright scan to the model grid and the standard scale.
+    """Bring a scan to the model grid and the standard scale.
 
     Args:
-        volume: The scan.
-        brain_mask: On the scan's grid; without one the scan's foreground is taken.
-        sequence: One of `landmarks`, or "auto".
-        grid_config: The model grid.
-        landmarks: Standard scales by sequence.
-        templates: Mean images by sequence, on the model grid.
+        request: The scan and what is known about it.
+        standard: Grid, landmarks and mean images of the model.
+        config: Which steps are skipped, and how the others work.
+        equipment: Atlas, brain extraction network, cache.
         device: Where the tensors should be.
-        cancel: Checked between steps, none of which takes a second on a scan of ten million voxels.
+        log: Progress, cancellation; receives records and warnings.
 
     Raises:
         UsageError: The sequence is unknown.
-        InputError: There is no brain.
+        InputError: There is no brain, or the scan is neither T1 nor T2.
         GeometryError: The mask lies on another grid.
-        CancelledError: `cancel` was turned on.
+        CancelledError: The log's token was turned on.
     """
-    if sequence != AUTOMATIC and sequence not in landmarks:
-        msg = f"unknown sequence '{sequence}'; this model knows {', '.join(landmarks)} and '{AUTOMATIC}'"
+    log = log or StepLog(config.skip)
+    check_sequence(request.sequence, standard.landmarks)
+    if request.sequence == AUTOMATIC and log.skips("sequence"):
+        msg = (
+            f"without the step 'sequence' the sequence must be named; this model knows {', '.join(standard.landmarks)}"
+        )
         raise UsageError(msg)
-    cancel = cancel or CancelToken()
-    mask = foreground_mask(volume) if brain_mask is None else _binary(brain_mask)
-    cancel.raise_if_cancelled()
-    grid = model_grid_for(mask, grid_config.shape, grid_config.spacing)
-    cancel.raise_if_cancelled()
-    array, inside = to_model_grid(volume, mask, grid)
-    cancel.raise_if_cancelled()
-    if not inside.any():
-        msg = "the brain is too small to appear on the model grid; check the brain mask and the scan's voxel size"
-        raise InputError(msg)
-    warnings = _warnings(mask, grid)
-    cancel.raise_if_cancelled()
-    guess = guess_sequence(array, inside, {name: image.cpu().numpy() for name, image in templates.items()})
-    evidence = guess.evidence
-    if sequence == AUTOMATIC:
-        sequence = guess.name
-        if not guess.is_clear:
-            warnings.append(f"sequence unclear, taken as {sequence} ({evidence}); name it with --sequence")
-    elif guess.is_clear and guess.name != sequence:
-        warnings.append(f"told to be {sequence} but looks like {guess.name} ({evidence})")
-    image, brain = (torch.from_numpy(item.astype(np.float32)).to(device)[None, None] for item in (array, inside))
-    intensities = intensity_map(image, brain, landmarks[sequence])
-    standard = intensities.to_standard(image).clamp(0, 1) * brain
-    return PreparedScan(standard, brain, grid, mask, intensities, sequence, evidence, tuple(warnings))
+
+    def likely(volume: Volume, brain: Volume) -> str:
+        grid = model_grid_for(brain, standard.grid.shape, standard.grid.spacing)
+        guess = _guess(*to_model_grid(volume, brain, grid), standard)
+        return likely_sequence(request.sequence, request.description, guess)
+
+    placed = place_scan(request, likely, config, equipment, log)
+    with log.step("crop") as record:
+        grid = _model_grid(placed, standard, config, equipment, log)
+        log.cancel.raise_if_cancelled()
+        array, inside = to_model_grid(placed.moved, placed.moved_brain, grid)
+        log.cancel.raise_if_cancelled()
+        if not inside.any():
+            msg = "the brain is too small to appear on the model grid; check the brain mask and the scan's voxel size"
+            raise InputError(msg)
+        record.parameters = {
+            "shape_kji": list(grid.shape),
+            "spacing_mm": list(grid.spacing),
+            "origin": list(grid.origin),
+        }
+        share = brain_fraction_inside(placed.moved_brain, grid)
+        if share < WHOLE_BRAIN:
+            log.warn(f"only {share:.0%} of the brain fits the model grid; the rest gets no score")
+    with log.step("sequence") as record:
+        decision = _decide(request, placed, array, inside, standard, equipment, log)
+        record.parameters, record.evidence = {"sequence": decision.name}, decision.evidence
+    raw, brain = (torch.from_numpy(item.astype(np.float32)).to(device)[None, None] for item in (array, inside))
+    with log.step("standardisation") as record:
+        fixed = log.skips("standardisation")
+        scale = standard.landmarks[decision.name]
+        intensities = fixed_scaling(raw, brain) if fixed else intensity_map(raw, brain, scale)
+        record.parameters = {"scan": intensities.scan.tolist(), "standard": intensities.standard.tolist()}
+    return PreparedScan(
+        image=intensities.to_standard(raw).clamp(0, 1) * brain,
+        raw=raw,
+        brain=brain,
+        grid=grid,
+        placed=placed,
+        intensities=intensities,
+        sequence=decision.name,
+        sequence_evidence=decision.evidence,
+        warnings=tuple(log.warnings),
+        steps=tuple(log.records),
+    )
 
 
-def _binary(mask: Volume) -> Volume:
-    inside: npt.NDArray[np.uint8] = (mask.array > 0).astype(np.uint8)
-    if not inside.any():
-        msg = "the brain mask is empty (all zero); give a mask that is above 0 inside the brain"
-        raise InputError(msg)
-    return mask.with_array(inside)
+def without_anomalies(prepared: PreparedScan, anomalous: Tensor, landmarks: Landmarks) -> PreparedScan:
+    """Standardise again, with landmarks measured outside `anomalous`, bool (1, 1, D, H, W).
+
+    A large bright lesion shifts the percentiles of the whole brain, and with them the grey values of healthy tissue. At
+    least half of the brain is kept.
+    """
+    healthy = prepared.brain * ~anomalous
+    if healthy.sum() < 0.5 * prepared.brain.sum():
+        return prepared
+    intensities = intensity_map(prepared.raw, healthy, landmarks)
+    image = intensities.to_standard(prepared.raw).clamp(0, 1) * prepared.brain
+    return replace(prepared, image=image, intensities=intensities)
 
 
-def _warnings(mask: Volume, grid: Grid) -> list[str]:
-    found = []
-    size = float(mask.array.sum()) * mask.grid.voxel_volume_ml
-    low, high = PLAUSIBLE_BRAIN_ML
-    if not low <= size <= high:
-        found.append(f"the brain measures {size:.0f} ml, expected {low:.0f} to {high:.0f}; is the scan skull-stripped?")
-    share = brain_fraction_inside(mask, grid)
-    if share < WHOLE_BRAIN:
-        found.append(f"only {share:.0%} of the brain fits the model grid; the rest gets no score")
-    return found
+def _guess(array: Array, inside: npt.NDArray[np.uint8], standard: Standard) -> SequenceGuess:
+    return guess_sequence(array, inside, {name: image.cpu().numpy() for name, image in standard.templates.items()})
+
+
+def _decide(
+    request: ScanRequest,
+    placed: PlacedScan,
+    array: Array,
+    inside: npt.NDArray[np.uint8],
+    standard: Standard,
+    equipment: Equipment,
+    log: StepLog,
+) -> SequenceDecision:
+    if log.skips("sequence"):
+        return SequenceDecision(request.sequence, "as told", ())
+    guess = _guess(array, inside, standard)
+    appearance = look_at(placed.moved, placed.moved_brain, equipment.atlas()) if placed.in_atlas else None
+    decision = decide_sequence(request.sequence, standard.landmarks, request.description, appearance, guess)
+    for warning in decision.warnings:
+        log.warn(warning)
+    return decision
+
+
+def _model_grid(
+    placed: PlacedScan, standard: Standard, config: PreprocessingConfig, equipment: Equipment, log: StepLog
+) -> Grid:
+    """Where the network looks: around the brain, or at the atlas' fixed place."""
+    shape, spacing = standard.grid.shape, standard.grid.spacing
+    if log.skips("crop"):
+        return model_grid_for(equipment.atlas().brain_mask, shape, spacing)
+    if config.window == "atlas" and placed.in_atlas:
+        return atlas_window_for(placed.moved_brain, equipment.atlas().brain_mask, shape, spacing)
+    return model_grid_for(placed.moved_brain, shape, spacing)

@@ -1,13 +1,18 @@
-"""Which sequence a scan is: T1 and T2 have opposite contrast, so comparing with mean images of both decides."""
+"""Which sequence a scan is: what the header says, what the user says, and what the image looks like."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from DALAnomalyLib.errors import InputError, UsageError
+from DALAnomalyLib.preprocessing.appearance import BRIGHT_SHARE, Appearance
+from DALAnomalyLib.volume_io import ScanDescription
+
+AUTOMATIC = "auto"
 CLEAR_DIFFERENCE = 0.1
 """Correlations closer than this leave the sequence in doubt."""
 
@@ -21,6 +26,89 @@ class SequenceGuess:
     """One line for the user, such as "correlation with the mean T1 0.71, T2 -0.44"."""
     is_clear: bool
     """False when no sequence fits, or two fit alike."""
+
+
+@dataclass(frozen=True)
+class SequenceDecision:
+    """The sequence that a scan is treated as."""
+
+    name: str
+    evidence: str
+    warnings: tuple[str, ...]
+
+
+def check_sequence(name: str, known: Collection[str]) -> None:
+    """Refuse a sequence that the model does not know (`UsageError`)."""
+    if name != AUTOMATIC and name not in known:
+        msg = f"unknown sequence '{name}'; this model knows {', '.join(known)} and '{AUTOMATIC}'"
+        raise UsageError(msg)
+
+
+def likely_sequence(told: str, description: ScanDescription | None, guess: SequenceGuess) -> str:
+    """The sequence to begin with: the user's, else the header's, else the most similar one."""
+    known_to_header = description.sequence if description is not None else None
+    if told != AUTOMATIC:
+        return told
+    return known_to_header if known_to_header in ("T1", "T2") else guess.name
+
+
+def decide_sequence(
+    told: str,
+    known: Collection[str],
+    description: ScanDescription | None,
+    appearance: Appearance | None,
+    guess: SequenceGuess,
+) -> SequenceDecision:
+    """Weigh all that is known; an explicit sequence always wins, but contradictions are said.
+
+    Args:
+        told: the user's choice, or "auto".
+        known: sequences of the model.
+        description: from the header, if there is any.
+        appearance: against the atlas, if the scan could be registered.
+        guess: against the model's mean images.
+
+    Raises:
+        InputError: the scan is something else than the model knows, and the user did not name a sequence.
+    """
+    described = description.sequence if description is not None else None
+    seen = appearance.kind if appearance is not None else (guess.name if guess.is_clear else None)
+    evidence = "; ".join(
+        part
+        for part in (
+            description.evidence if description is not None else "",
+            appearance.evidence if appearance is not None else guess.evidence,
+        )
+        if part
+    )
+    warnings = []
+    if description is not None and description.modality not in (None, "MR"):
+        msg = f"the header says that this is a {description.modality} image; give a T1 or T2 MR scan"
+        raise InputError(msg)
+    if told != AUTOMATIC:
+        name = told
+        for source, other in (("the header says", described), ("it looks like", seen)):
+            if other not in (None, told, "unknown"):
+                warnings.append(f"told to be {told} but {source} {other} ({evidence})")
+    elif described is not None:
+        name = _supported(described, known, evidence)
+        if seen not in (None, described, "unknown"):
+            warnings.append(f"the header says {described} but the image looks like {seen} ({evidence})")
+    elif appearance is not None:
+        name = _supported(appearance.kind, known, evidence)
+    else:
+        name = guess.name
+        if not guess.is_clear:
+            warnings.append(f"sequence unclear, taken as {name} ({evidence}); name it with --sequence")
+    if description is not None and description.contrast_agent:
+        warnings.append("the header names a contrast agent; what enhances will look like an anomaly")
+    elif name == "T1" and appearance is not None and appearance.bright_share > BRIGHT_SHARE:
+        share = appearance.bright_share
+        warnings.append(
+            f"{share:.1%} of the brain is far brighter than white matter, as after a contrast agent; "
+            "what enhances will look like an anomaly"
+        )
+    return SequenceDecision(name, evidence, tuple(warnings))
 
 
 def guess_sequence(
@@ -39,6 +127,17 @@ def guess_sequence(
     lead = best - correlations[ranked[1]] if len(ranked) > 1 else best
     evidence = "correlation with the mean " + ", ".join(f"{name} {value:.2f}" for name, value in correlations.items())
     return SequenceGuess(ranked[0], evidence, is_clear=best > CLEAR_DIFFERENCE and lead > CLEAR_DIFFERENCE)
+
+
+def _supported(kind: str, known: Collection[str], evidence: str) -> str:
+    if kind in known:
+        return kind
+    what = "no brain that this model knows" if kind == "unknown" else kind
+    msg = (
+        f"this looks like {what} ({evidence}); the model knows {' and '.join(known)}. If it is one of them, name it "
+        "with --sequence"
+    )
+    raise InputError(msg)
 
 
 def _correlation(

@@ -12,11 +12,15 @@ import numpy as np
 import SimpleITK as sitk
 
 from DALAnomalyLib.errors import GeometryError, InputError
+from DALAnomalyLib.progress import CancelToken
 from DALAnomalyLib.volume import Grid, Volume
+from DALAnomalyLib.volume_io.compressed_data import check_compressed_data
+from DALAnomalyLib.volume_io.dicom_header import is_dicom_source
 from DALAnomalyLib.volume_io.dicom_series import read_series
 from DALAnomalyLib.volume_io.nifti_file import check_nifti, is_nifti
 from DALAnomalyLib.volume_io.quiet_itk import quiet_itk
 from DALAnomalyLib.volume_io.scan_checks import check_extent, check_finite, check_intensities, refuse_non_finite
+from DALAnomalyLib.volume_io.series_choice import find_scan
 from DALAnomalyLib.volume_io.sitk_volume import from_sitk
 
 READABLE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -27,21 +31,31 @@ MASK_TOLERANCE_MM = 0.05
 _GEOMETRY_COMPLAINTS = ("orthonormal direction cosines", "Bad direction", "spacing is not supported")
 
 
-def read_volume(path: str | Path) -> Volume:
-    """Read a scan: a NIfTI, NRRD or MetaImage file, or the folder of one DICOM series.
+def read_volume(
+    path: str | Path, *, series: int | None = None, sequence: str = "auto", cancel: CancelToken | None = None
+) -> Volume:
+    """Read a scan: a NIfTI, NRRD or MetaImage file, or a DICOM folder, searched with its sub-folders.
+
+    Args:
+        path: the file or folder.
+        series: number, from 1, of the series in a DICOM folder that holds several (see `list_series`).
+        sequence: "T1", "T2" or "auto" (either): which one to choose there if no number is given.
+        cancel: looked at before each DICOM file.
 
     Returns:
         float32 (D, H, W) in the file's own intensity units, on the file's grid.
 
     Raises:
-        InputError: missing, unreadable or truncated; not one 3D scalar image; intensities no MR scan has.
+        InputError: missing, unreadable or truncated; not one 3D scalar image; intensities no MR scan has; a DICOM
+            folder that leaves it open which series is meant.
         GeometryError: voxel size, extent or direction no scan has.
+        CancelledError: the token was cancelled.
     """
     path = Path(path)
-    volume = _volume(_read_image(path), path)
+    volume = _read(path, series, sequence, cancel)
     check_extent(volume.grid, path)
     with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused
-        array = volume.array.astype(np.float32)
+        array = volume.array.astype(np.float32, copy=False)
     check_intensities(array, path)
     return volume.with_array(array)
 
@@ -57,7 +71,7 @@ def read_mask(path: str | Path, grid: Grid) -> Volume:
         GeometryError: the mask lies on another grid.
     """
     path = Path(path)
-    mask = _volume(_read_image(path), path)
+    mask = _read(path)
     if not mask.grid.is_close(grid, MASK_TOLERANCE_MM):
         msg = (
             f"{path}: the mask is not on its scan's grid ({_describe(mask.grid)} instead of {_describe(grid)}); "
@@ -74,13 +88,22 @@ def _describe(grid: Grid) -> str:
     return f"{numbers[0]} voxels of {numbers[1]} mm at ({origin})"
 
 
-def _read_image(path: Path) -> Any:
+def _read(path: Path, series: int | None = None, sequence: str = "auto", cancel: CancelToken | None = None) -> Volume:
     """One 3D scalar image, whatever the source."""
     if not path.exists():
         msg = f"{path}: no such file or folder; check the path"
         raise InputError(msg)
+    if is_dicom_source(path):
+        return read_series(find_scan(path, series, sequence, cancel), path, cancel)
+    if series is not None:
+        msg = f"{path}: is no DICOM folder, so there is no series {series} in it; leave the number out"
+        raise InputError(msg)
+    return _volume(_one_scalar_volume(_read_image(path), path), path)
+
+
+def _read_image(path: Path) -> Any:
     try:
-        image = read_series(path) if path.is_dir() else _read_file(path)
+        return _read_file(path)
     except RuntimeError as error:
         if any(complaint in str(error) for complaint in _GEOMETRY_COMPLAINTS):
             msg = f"{path}: the header has a zero voxel size or a sheared direction; correct the header or resample"
@@ -90,16 +113,17 @@ def _read_image(path: Path) -> Any:
     except OSError as error:
         msg = f"{path}: cannot be read ({error.strerror or error}); check its permissions"
         raise InputError(msg) from error
-    return _one_scalar_volume(image, path)
 
 
 def _read_file(path: Path) -> Any:
     if not path.name.endswith(READABLE_SUFFIXES):
-        msg = f"{path}: unknown format; give {', '.join(READABLE_SUFFIXES)} or the folder of one DICOM series"
+        msg = f"{path}: unknown format; give {', '.join(READABLE_SUFFIXES)} or a DICOM folder"
         raise InputError(msg)
     path.open("rb").close()  # ITK reports a missing permission as an unknown format
     if is_nifti(path):
         refuse_non_finite(check_nifti(path), path)
+    else:
+        check_compressed_data(path)
     with quiet_itk():
         return sitk.ReadImage(str(path))
 

@@ -10,9 +10,11 @@ import torch
 from DALAnomalyLib.configuration import preset
 from DALAnomalyLib.model_store import Model, ModelMetadata
 from DALAnomalyLib.network.dal_network import DALNetwork
+from DALAnomalyLib.preprocessing.chain import ScanRequest
+from DALAnomalyLib.preprocessing.equipment import Equipment
 from DALAnomalyLib.preprocessing.intensity_standardisation import Landmarks
 from DALAnomalyLib.preprocessing.model_grid import model_grid_for, to_model_grid
-from DALAnomalyLib.preprocessing.pipeline import prepare_scan
+from DALAnomalyLib.preprocessing.pipeline import Standard, prepare_scan
 from DALAnomalyLib.scoring.score_config import SCORE_KINDS
 from DALAnomalyLib.volume import Grid, Volume
 
@@ -122,12 +124,10 @@ def knowing_model() -> Model:
     model = untrained_model()
     metadata = model.metadata
     prepared = prepare_scan(
-        scan(FINE_GRID, lesion=False),
-        None,
-        "T2",
-        metadata.config.grid,
-        metadata.landmarks,
-        model.templates,
+        ScanRequest(scan(FINE_GRID, lesion=False), "T2"),
+        Standard(metadata.config.grid, metadata.landmarks, model.templates),
+        metadata.config.preprocessing,
+        Equipment(),
         torch.device("cpu"),
     )
     model.network.combine = lambda _code, _modality, brain: prepared.image * brain

@@ -90,7 +90,10 @@ def test_the_paper_preset_is_the_papers() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"colour": 1}, "model.yaml: unknown colour; known are grid, minimum_finding_ml, name, network, score"),
+        (
+            {"colour": 1},
+            "model.yaml: unknown colour; known are grid, minimum_finding_ml, name, network, preprocessing, score",
+        ),
         ({7: 1, "colour": 1}, "model.yaml: unknown 7, colour; known"),
         ({"network": {"width": 8}}, "model.yaml.network: unknown width; known are"),
         ({"network": 8}, "model.yaml.network is 8; it must be a mapping"),

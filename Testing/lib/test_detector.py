@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from DALAnomalyLib import __version__
-from DALAnomalyLib.configuration import preset
+from DALAnomalyLib.configuration import STEPS, preset
 from DALAnomalyLib.detector import Detection, Detector
 from DALAnomalyLib.errors import CancelledError, DeviceError, GeometryError, InputError, ModelFileError, UsageError
 from DALAnomalyLib.model_store import save_model
@@ -25,7 +25,7 @@ from DALAnomalyLib.volume_io import read_volume
 from Testing.lib.phantom import SCAN_GRID, THRESHOLD, brain_mask, oblique, scan, untrained_model
 
 STAGES = (
-    "preparing the scan",
+    *(name.replace("_", " ") for name in STEPS),
     "restoring the healthy image",
     "returning to the scan's grid",
     "scoring",
@@ -196,7 +196,7 @@ def test_auto_finds_the_sequence(detector: Detector, sequence: str) -> None:
 def test_warnings_of_the_preparation_come_back(detector: Detector) -> None:
     found = detector.detect(scan(sequence="T2"), sequence="T1")
     assert found.sequence == "T1"
-    assert found.warnings[0].startswith("told to be T1 but looks like T2")
+    assert found.warnings[0].startswith("told to be T1 but it looks like T2")
 
 
 def test_the_network_is_told_the_sequence() -> None:
@@ -284,6 +284,10 @@ def test_provenance_is_complete_plain_and_free_of_paths(tmp_path: Path) -> None:
     assert tuple(seconds) == STAGES[:-1]
     assert min(seconds.values()) >= 0
     assert 0.5 * lasted < sum(seconds.values()) < lasted + 0.01
+    steps = provenance.pop("steps")
+    assert [step["name"] for step in steps] == list(STEPS)
+    assert {step["name"] for step in steps if step["status"] == "skipped"} == {"brain_extraction", "n4", "registration"}
+    assert all(0 <= step["seconds"] <= lasted for step in steps)
     evidence = provenance["parameters"].pop("sequence_evidence")
     assert evidence.startswith("correlation with the mean T1")
     assert provenance["versions"].pop("Python").count(".") == 2
@@ -307,7 +311,7 @@ def test_provenance_is_complete_plain_and_free_of_paths(tmp_path: Path) -> None:
     }
     assert detector.metadata == model.metadata
     assert detector.digest == digest
-    text = json.dumps(provenance) + evidence
+    text = json.dumps([provenance, steps]) + evidence
     assert not any(trace in text for trace in ("/", "\\\\", path.stem, tmp_path.name))
 
 

@@ -8,12 +8,12 @@ import pytest
 from DALAnomalyLib.errors import GeometryError, InputError
 from DALAnomalyLib.preprocessing.model_grid import (
     TOP_MARGIN_MM,
-    anti_aliasing_sigmas,
     brain_fraction_inside,
     from_model_grid,
     model_grid_for,
     to_model_grid,
 )
+from DALAnomalyLib.preprocessing.resampling import anti_aliasing_sigmas
 from DALAnomalyLib.volume import IDENTITY_DIRECTION, Grid, Volume
 
 MODEL_SHAPE = (38, 52, 40)

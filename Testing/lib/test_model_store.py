@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from DALAnomalyLib import model_store
+from DALAnomalyLib import model_store, resources
 from DALAnomalyLib.configuration import preset
 from DALAnomalyLib.errors import ModelFileError, OutputError
 from DALAnomalyLib.model_store import Model, load_model, save_model, write_checksums
@@ -37,7 +37,7 @@ def shipped_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder of shipped models; those of the repository play no part here."""
     folder = tmp_path / "Models"
     folder.mkdir()
-    monkeypatch.setattr(model_store, "resource_folder", lambda _kind: folder)
+    monkeypatch.setattr(resources, "resource_folder", lambda _kind: folder)
     monkeypatch.setattr(model_store, "resource_file", lambda _kind, name: folder / name)
     return folder
 

@@ -9,9 +9,12 @@ import torch
 
 from DALAnomalyLib.errors import CancelledError, GeometryError, InputError, UsageError
 from DALAnomalyLib.model_store import Model
-from DALAnomalyLib.preprocessing import pipeline
+from DALAnomalyLib.preprocessing import chain, pipeline
+from DALAnomalyLib.preprocessing.chain import ScanRequest
+from DALAnomalyLib.preprocessing.equipment import Equipment
 from DALAnomalyLib.preprocessing.model_grid import to_model_grid
-from DALAnomalyLib.preprocessing.pipeline import PreparedScan, prepare_scan
+from DALAnomalyLib.preprocessing.pipeline import PreparedScan, Standard, prepare_scan
+from DALAnomalyLib.preprocessing.steps import StepLog
 from DALAnomalyLib.progress import CancelToken
 from DALAnomalyLib.volume import Grid, Volume
 from Testing.lib.phantom import CONTRASTS, SCAN_GRID, brain_mask, scan, untrained_model
@@ -28,9 +31,19 @@ def model() -> Model:
 def prepare(model: Model) -> Prepare:
     metadata = model.metadata
 
-    def call(volume: Volume, mask: Volume | None = None, sequence: str = "auto", **changes: object) -> PreparedScan:
-        options = {"templates": model.templates, "device": torch.device("cpu"), **changes}
-        return prepare_scan(volume, mask, sequence, metadata.config.grid, metadata.landmarks, **options)
+    def call(
+        volume: Volume,
+        mask: Volume | None = None,
+        sequence: str = "auto",
+        templates: dict[str, torch.Tensor] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> PreparedScan:
+        standard = Standard(metadata.config.grid, metadata.landmarks, templates or model.templates)
+        config = metadata.config.preprocessing
+        log = StepLog(config.skip, cancel=cancel)
+        return prepare_scan(
+            ScanRequest(volume, sequence, mask), standard, config, Equipment(), torch.device("cpu"), log
+        )
 
     return call
 
@@ -123,7 +136,7 @@ def test_an_implausible_brain_size_is_warned_of(prepare: Prepare) -> None:
     assert prepare(scan()).warnings == ()
     small = Volume(scan().array, replace(SCAN_GRID, spacing=(2.0, 2.1, 2.0)))
     (warning,) = prepare(small).warnings
-    assert "expected 600 to 2200; is the scan skull-stripped?" in warning.replace(" ml", "")
+    assert "expected 600 to 2200; look at its outline" in warning.replace(" ml", "")
 
 
 def test_a_brain_that_does_not_fit_the_grid_is_warned_of(prepare: Prepare) -> None:
@@ -155,7 +168,7 @@ def test_a_sequence_that_contradicts_the_image_is_used_and_warned_of(prepare: Pr
     prepared = prepare(scan(sequence=truth), sequence=said)
     assert prepared.sequence == said
     (warning,) = prepared.warnings
-    assert warning.startswith(f"told to be {said} but looks like {truth} (correlation with")
+    assert warning.startswith(f"told to be {said} but it looks like {truth} (correlation with")
 
 
 @pytest.mark.parametrize("sequence", ["FLAIR", "t1", ""])
@@ -187,7 +200,8 @@ def test_cancelling_is_honoured_right_after_every_step(
         return call
 
     for name in names:
-        monkeypatch.setattr(pipeline, name, spy(name, getattr(pipeline, name)))
+        module = chain if name == "foreground_mask" else pipeline
+        monkeypatch.setattr(module, name, spy(name, getattr(module, name)))
     with pytest.raises(CancelledError):
         prepare(scan(), cancel=token)
     assert later == []

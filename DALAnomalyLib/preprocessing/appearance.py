@@ -1,0 +1,121 @@
+"""What sequence a registered scan looks like, judged by its tissues against the atlas.
+
+T1 and T2 correlate with their atlas images, and against the other's. What does neither, or whose tissues are ordered
+otherwise, is something else: on FLAIR fluid is by far darkest and grey matter brightest; on CT the tissues hardly differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from DALAnomalyLib.preprocessing.atlas import Atlas
+from DALAnomalyLib.volume import Volume
+
+LATTICE = 3
+"""Every third voxel of the atlas is looked at."""
+PURE = {"csf": 0.75, "gm": 0.75, "wm": 0.9}
+"""Probability from which an atlas voxel stands for its tissue."""
+LOWEST_CORRELATION = 0.1
+"""A T1 or T2 brain correlates better than this with its atlas image; a large oedema takes T2 down to 0.17."""
+LEAST_LEAD = 0.2
+"""And by so much better than with the other one: with an oedema by 0.30, noise and ramps by 0.06 at most."""
+DARK_FLUID = 0.85
+"""Fluid over white matter on FLAIR is less than this; a ramp across the brain can order the tissues alike."""
+FLAT = 0.15
+"""Spread of the brain's intensities (90th less 10th percentile, over the median) below which it is no MR contrast."""
+_TINY = 1e-12
+BRIGHT_SHARE = 0.02
+"""Share of the brain far brighter than its white matter from which a T1 seems contrast-enhanced."""
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """What a scan looks like.
+
+    Attributes:
+        kind: "T1", "T2", "FLAIR", "CT" or "unknown".
+        correlations: with the atlas image of every sequence.
+        tissues: median intensity of csf, gm and wm, relative to the brain's 95th percentile.
+        bright_share: share of the brain that is brighter than white matter by its distance from fluid's median / 2.
+        evidence: all this in one line.
+    """
+
+    kind: str
+    correlations: Mapping[str, float]
+    tissues: Mapping[str, float]
+    bright_share: float
+    evidence: str
+
+
+def look_at(moved: Volume, brain: Volume, atlas: Atlas) -> Appearance:
+    """Compare a scan with the atlas.
+
+    Args:
+        moved: scan whose header places it in atlas space.
+        brain: its mask, on the same grid.
+        atlas: what to compare with.
+    """
+    points, places = _lattice(atlas)
+    inside = _sampled(brain, points, order=0) > 0
+    values = _sampled(moved, points, order=1)
+    seen = values[inside]
+    if seen.size < 100:
+        return Appearance("unknown", {}, {}, 0.0, "the scan hardly overlaps the atlas")
+    low, middle, high, top = (float(value) for value in np.percentile(seen, (10, 50, 90, 95)))
+    clipped = np.clip(values, *np.percentile(seen, (2, 98)))
+    correlations = {
+        name: _correlation(clipped[inside], image.array[places][inside]) for name, image in atlas.images.items()
+    }
+    scale = max(top, _TINY)
+    tissues = {
+        name: float(np.median(values[inside & (share.array[places] > PURE[name])])) / scale
+        for name, share in atlas.tissues.items()
+        if np.any(inside & (share.array[places] > PURE[name]))
+    }
+    spread = (high - low) / max(abs(middle), _TINY)
+    bright = _bright_share(seen / scale, tissues)
+    kind = _kind(correlations, tissues, spread)
+    evidence = "correlation with the atlas " + ", ".join(f"{name} {value:.2f}" for name, value in correlations.items())
+    evidence += "; " + ", ".join(f"{name.upper()} {value:.2f}" for name, value in tissues.items())
+    return Appearance(kind, correlations, tissues, bright, evidence)
+
+
+def _kind(correlations: Mapping[str, float], tissues: Mapping[str, float], spread: float) -> str:
+    if spread < FLAT:
+        return "CT"
+    if len(tissues) == 3 and tissues["csf"] < DARK_FLUID * tissues["wm"] and tissues["wm"] <= tissues["gm"]:
+        return "FLAIR"
+    best, other = sorted(correlations, key=lambda name: correlations[name], reverse=True)[:2]
+    lead = correlations[best] - correlations[other]
+    return best if correlations[best] > LOWEST_CORRELATION and lead > LEAST_LEAD else "unknown"
+
+
+def _bright_share(values: npt.NDArray[np.float32], tissues: Mapping[str, float]) -> float:
+    if len(tissues) < 3:
+        return 0.0
+    limit = tissues["wm"] + abs(tissues["wm"] - tissues["csf"]) / 2
+    return float(np.mean(values > limit))
+
+
+def _lattice(atlas: Atlas) -> tuple[npt.NDArray[np.float64], tuple[npt.NDArray[np.intp], ...]]:
+    """Points (N, 3) of the atlas' brain in LPS mm, and their indices."""
+    mask = atlas.brain_mask.array[::LATTICE, ::LATTICE, ::LATTICE] > 0
+    places = tuple(LATTICE * axis for axis in np.nonzero(mask))
+    return atlas.brain_mask.grid.index_to_physical(np.stack(places, axis=-1)), places
+
+
+def _sampled(volume: Volume, points: npt.NDArray[np.float64], order: int) -> npt.NDArray[np.float32]:
+    indices = np.moveaxis(volume.grid.physical_to_index(points), -1, 0)
+    values: npt.NDArray[np.float32] = ndimage.map_coordinates(volume.array, indices, np.float32, order=order)
+    return values
+
+
+def _correlation(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> float:
+    if first.std() == 0 or second.std() == 0:
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])

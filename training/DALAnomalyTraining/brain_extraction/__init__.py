@@ -1,0 +1,1 @@
+"""Training of the brain extraction network on synthetic and real heads."""
