@@ -28,7 +28,8 @@ def write_quality_file(folder: Path, prepared: PreparedScan, detector: Detector,
 
     placed = prepared.placed
     inside = prepared.brain > 0
-    atlas_image = detector.equipment.atlas().images[prepared.sequence] if placed.in_atlas else None
+    images = detector.equipment.atlas().images if placed.in_atlas else {}
+    atlas_image = images.get(prepared.sequence, images.get("T1"))  # the one it was registered to
     lines = tuple(
         f"{step.name.replace('_', ' ')} ({step.status}, {step.seconds:.1f} s): {step.evidence or 'no remarks'}"
         for step in prepared.steps

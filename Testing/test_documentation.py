@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from DALAnomalyCLI.app import app
-from DALAnomalyLib.configuration import GridConfig, ModelConfig, NetworkConfig
+from DALAnomalyLib.configuration import GridConfig, ModelConfig, NetworkConfig, PreprocessingConfig
 from DALAnomalyLib.scoring.score_config import ScoreConfig
 from DALAnomalyTraining.generator.generator_config import GeneratorConfig
 from DALAnomalyTraining.objective import LossWeights, ObjectiveConfig
@@ -30,6 +30,7 @@ SECTIONS: dict[str, type] = {
     "grid": GridConfig,
     "network": NetworkConfig,
     "score": ScoreConfig,
+    "preprocessing": PreprocessingConfig,
     "generator": GeneratorConfig,
     "objective": ObjectiveConfig,
     "stages": Stage,

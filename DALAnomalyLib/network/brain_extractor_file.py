@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,10 @@ def load_extractor(path: Path | None = None, device: torch.device | None = None)
     digest = hashlib.sha256(data).hexdigest()
     check_shipped(path, digest)
     try:
+        # PyTorch itself does not look at the checksums
+        damaged = zipfile.ZipFile(io.BytesIO(data)).testzip()
+        if damaged is not None:
+            raise ValueError(damaged)
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         if content["format"] != FORMAT:
             raise ValueError(content["format"])

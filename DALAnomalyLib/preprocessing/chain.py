@@ -33,6 +33,8 @@ CUT_SHARE = 0.004
 """Share of the brain's voxels on the faces of the scan from which the brain seems cut off."""
 LARGE_ROTATION_DEGREES = 60.0
 THICK_SLICES_MM = 7.0
+_SUBSTITUTE = "T1"
+"""The atlas image for sequences that the atlas lacks: on FLAIR, too, fluid is dark."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,6 +258,8 @@ def _register(
             return None
         atlas = equipment.atlas()
         likely = likely_sequence(corrected, found.mask)
+        if likely not in atlas.images:
+            likely = _SUBSTITUTE
         digests = (volume_digest(corrected), volume_digest(found.mask), atlas.digest)
         made: list[Registration] = []
 
@@ -275,7 +279,7 @@ def _register(
         key = cache_key(CACHE_VERSION, "registration", *digests, likely, config.registration_backend)
         kept, cached = equipment.remembered(key, compute)
         registration = made[0] if made else _unpacked(kept, config)
-        record.status = "cached" if cached else ("done" if registration.accepted else "failed")
+        record.status = ("cached" if cached else "done") if registration.accepted else "failed"
         record.parameters = {
             "backend": registration.backend,
             "atlas": atlas.name,

@@ -125,6 +125,10 @@ def prepare_scan(
         log.cancel.raise_if_cancelled()
         array, inside = to_model_grid(placed.moved, placed.moved_brain, grid)
         log.cancel.raise_if_cancelled()
+        share = brain_fraction_inside(placed.moved_brain, grid)
+        if share == 0:
+            msg = "the brain lies outside the model grid; leave in the step 'crop', which places the grid around it"
+            raise InputError(msg)
         if not inside.any():
             msg = "the brain is too small to appear on the model grid; check the brain mask and the scan's voxel size"
             raise InputError(msg)
@@ -133,7 +137,6 @@ def prepare_scan(
             "spacing_mm": list(grid.spacing),
             "origin": list(grid.origin),
         }
-        share = brain_fraction_inside(placed.moved_brain, grid)
         if share < WHOLE_BRAIN:
             log.warn(f"only {share:.0%} of the brain fits the model grid; the rest gets no score")
     with log.step("sequence") as record:

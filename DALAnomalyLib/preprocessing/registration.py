@@ -1,7 +1,8 @@
 """Rigid registration of a scan's brain to an atlas image of the same sequence, and its quality control.
 
-Brain to brain, on small copies: all rotations are searched at 8 mm (`pose_search`), the best poses refined at 4 mm and
-the winner at 2 mm by mutual information, with SimpleITK or with Greedy. The scan itself is never resampled.
+Brain to brain, on small copies: from the header's pose, and where that leads nowhere from the best of all rotations
+(`pose_search`), refined at 4 mm and 2 mm by mutual information, with SimpleITK or with Greedy. The scan itself is never
+resampled.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Literal
 from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.preprocessing import greedy_backend, simpleitk_backend
 from DALAnomalyLib.preprocessing.brain_copy import BrainCopy, copy_brain
-from DALAnomalyLib.preprocessing.pose_search import PoseScore, search_poses
+from DALAnomalyLib.preprocessing.pose_search import PoseScore, header_pose, search_poses
 from DALAnomalyLib.preprocessing.registration_quality import (
     LEAST_OVERLAP,
     LEAST_SIMILARITY,
@@ -29,6 +30,8 @@ Backend = Literal["simpleitk", "greedy"]
 _Refine = Callable[[BrainCopy, BrainCopy, RigidTransform, float, CancelToken | None], RigidTransform]
 
 COARSE_MM, MIDDLE_MM, FINE_MM = 8.0, 4.0, 2.0
+CLEAR_SIMILARITY = 0.4
+"""From here on the pose that the header led to is right, and no other one is looked for."""
 _MOST_STARTS = 3
 _RIVAL = 0.6
 """A pose found by the search is refined too if its score is more than this share of the best one's."""
@@ -89,9 +92,13 @@ def register_rigidly(
     refine = _refiner(backend)
     scan = _copies(image, brain, cancel)
     atlas = _atlas_copies(atlas_image, atlas_brain)
-    starts = _rivals(scan[COARSE_MM], atlas[COARSE_MM], cancel)
-    candidates = [*starts, *(refine(scan[MIDDLE_MM], atlas[MIDDLE_MM], start, 2.0, cancel) for start in starts)]
-    best = max(candidates, key=PoseScore(scan[MIDDLE_MM], atlas[MIDDLE_MM]))
+    starts = [header_pose(scan[COARSE_MM], atlas[COARSE_MM], cancel)]
+    best = refine(scan[MIDDLE_MM], atlas[MIDDLE_MM], starts[0], 2.0, cancel)
+    if similarity(scan[MIDDLE_MM], atlas[MIDDLE_MM], best) < CLEAR_SIMILARITY:
+        rivals = _rivals(scan[COARSE_MM], atlas[COARSE_MM], cancel)
+        refined = [refine(scan[MIDDLE_MM], atlas[MIDDLE_MM], start, 2.0, cancel) for start in rivals]
+        best = max((best, *rivals, *refined), key=PoseScore(scan[MIDDLE_MM], atlas[MIDDLE_MM]))
+        starts += rivals
     last = refine(scan[FINE_MM], atlas[FINE_MM], best, 0.5, cancel)
     # A descent that went astray does not count.
     pose = max((last, best), key=PoseScore(scan[FINE_MM], atlas[FINE_MM]))

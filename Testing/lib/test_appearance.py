@@ -78,9 +78,8 @@ def test_only_the_place_in_the_atlas_counts() -> None:
     found = look_at(turned[0], turned[1], load_atlas())
     assert found.kind == "T1"
     assert found.correlations["T1"] == pytest.approx(straight.correlations["T1"], abs=0.2)
-    assert seen(Volume(turned[0].array, BRAIN_GRID), Volume(turned[1].array, BRAIN_GRID)).kind != "T1", (
-        "or the place did not count"
-    )
+    ignored = seen(*(Volume(volume.array, BRAIN_GRID) for volume in turned))
+    assert ignored.correlations["T1"] < 0.3, "or this test proves nothing"
 
 
 def test_tissues_and_evidence_state_what_was_painted() -> None:

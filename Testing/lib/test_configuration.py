@@ -6,9 +6,11 @@ import yaml
 
 from DALAnomalyLib.configuration import (
     PRESETS,
+    STEPS,
     GridConfig,
     ModelConfig,
     NetworkConfig,
+    PreprocessingConfig,
     from_dictionary,
     preset,
     to_dictionary,
@@ -54,9 +56,14 @@ def test_every_field_survives_the_way_through_plain_values(through) -> None:
             modality_reuse=False,
         ),
         score=ScoreConfig("ssim", "gaussian11", 5, 7, 9, "positive"),
+        preprocessing=PreprocessingConfig(("n4", "crop"), "greedy", "atlas", second_pass=True),
         minimum_finding_ml=1.5,
     )
-    for section, default in ((config.network, NetworkConfig()), (config.score, ScoreConfig())):
+    for section, default in (
+        (config.network, NetworkConfig()),
+        (config.score, ScoreConfig()),
+        (config.preprocessing, PreprocessingConfig()),
+    ):
         assert [
             f.name for f in dataclasses.fields(section) if getattr(section, f.name) == getattr(default, f.name)
         ] == []
@@ -85,6 +92,8 @@ def test_the_paper_preset_is_the_papers() -> None:
     assert paper.network.modality_reuse
     score = paper.score  # section 3.5.2
     assert (score.kind, score.minimum_filter, score.mean_filter, score.mask_erosion) == ("hybrid", 3, 9, 3)
+    steps = paper.preprocessing  # section 4.1.2
+    assert (steps.skip, steps.registration_backend, steps.window) == ((), "greedy", "atlas")
 
 
 @pytest.mark.parametrize(
@@ -147,9 +156,33 @@ def test_whole_numbers_serve_as_numbers() -> None:
             lambda: NetworkConfig(code_stride=8, combiner_widths=(8, 8, 8, 8), restorer_widths=(8, 8)),
             "R_E with 2 levels never reaches the code's stride 8",
         ),
+        (
+            lambda: PreprocessingConfig(skip=("n4", "denoise", "N4")),
+            f"no preprocessing step is called denoise, N4; the steps are {', '.join(STEPS)}",
+        ),
         (lambda: preset("huge"), "unknown preset 'huge'; choose one of paper, default, tiny"),
     ],
 )
 def test_configurations_that_cannot_work_are_refused(build, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         build()
+
+
+def test_a_model_of_before_the_preprocessing_chain_takes_all_steps() -> None:
+    values = to_dictionary(preset("default"))
+    del values["preprocessing"]
+    assert from_dictionary(ModelConfig, values).preprocessing == PreprocessingConfig()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"skip": ["n5"]}, "no preprocessing step is called n5; the steps are reorient, brain_extraction, n4"),
+        ({"skip": "n4"}, "model.preprocessing.skip is 'n4'; it must be a list"),
+        ({"window": "head"}, "model.preprocessing.window is 'head'; it must be one of 'brain', 'atlas'"),
+        ({"registration_backend": "ants"}, "registration_backend is 'ants'; it must be one of 'simpleitk', 'greedy'"),
+    ],
+)
+def test_bad_preprocessing_is_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        from_dictionary(PreprocessingConfig, values, "model.preprocessing")

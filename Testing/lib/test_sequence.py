@@ -1,7 +1,19 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
-from DALAnomalyLib.preprocessing.sequence import guess_sequence
+from DALAnomalyLib.errors import InputError, UsageError
+from DALAnomalyLib.preprocessing.appearance import BRIGHT_SHARE, Appearance
+from DALAnomalyLib.preprocessing.sequence import (
+    SequenceDecision,
+    SequenceGuess,
+    check_sequence,
+    decide_sequence,
+    guess_sequence,
+    likely_sequence,
+)
+from DALAnomalyLib.volume_io import ScanDescription
 
 SHAPE = (14, 15, 16)
 
@@ -91,3 +103,145 @@ def test_a_brain_apart_from_the_templates_is_unclear() -> None:
     elsewhere[0, 0, 0] = 1
     guess = guess_sequence(painted(T1_CONTRAST), elsewhere, TEMPLATES)
     assert (guess.is_clear, guess.evidence) == (False, "correlation with the mean T1 0.00, T2 0.00")
+
+
+# --- what is decided --------------------------------------------------------------------------------------------------
+
+KNOWN = ("T1", "T2")
+SURE = SequenceGuess("T2", "correlation with the mean T1 -0.60, T2 0.70", is_clear=True)
+UNSURE = SequenceGuess("T2", "correlation with the mean T1 0.00, T2 0.05", is_clear=False)
+
+
+def header(
+    sequence: str | None = None, modality: str | None = "MR", contrast_agent: bool | None = None
+) -> ScanDescription:
+    return ScanDescription(modality, sequence, contrast_agent, "DICOM: TR 9000 ms, TE 110 ms")
+
+
+def image(kind: str, bright_share: float = 0.0) -> Appearance:
+    return Appearance(kind, {}, {}, bright_share, "correlation with the atlas 0.50")
+
+
+def decided(
+    told: str = "auto",
+    description: ScanDescription | None = None,
+    appearance: Appearance | None = None,
+    guess: SequenceGuess = SURE,
+    known: tuple[str, ...] = KNOWN,
+) -> SequenceDecision:
+    return decide_sequence(told, known, description, appearance, guess)
+
+
+@pytest.mark.parametrize("told", ["auto", "T1"])
+def test_another_modality_is_refused_whatever_is_told(told: str) -> None:
+    with pytest.raises(InputError, match="the header says that this is a CT image; give a T1 or T2 MR scan"):
+        decided(told, header(modality="CT"))
+
+
+@pytest.mark.parametrize("sequence", ["FLAIR", "PD", "T2*", "DWI"])
+def test_a_sequence_of_the_header_that_the_model_does_not_know_is_refused_with_the_evidence(sequence: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        decided("auto", header(sequence), image("T2"))
+    message = str(refusal.value)
+    assert message.startswith(f"this looks like {sequence} (DICOM: TR 9000 ms, TE 110 ms; correlation with the atlas")
+    assert "the model knows T1 and T2" in message
+    assert "name it with --sequence" in message
+
+
+def test_a_named_sequence_wins_over_the_header_with_a_warning() -> None:
+    decision = decided("T2", header("FLAIR"), image("T2"))
+    assert decision.name == "T2"
+    (warning,) = decision.warnings
+    assert warning.startswith("told to be T2 but the header says FLAIR (DICOM: TR 9000 ms")
+
+
+def test_a_named_sequence_wins_over_header_and_image_with_a_warning_of_each() -> None:
+    decision = decided("T1", header("T2"), image("FLAIR"))
+    assert decision.name == "T1"
+    assert [warning.split(" (")[0] for warning in decision.warnings] == [
+        "told to be T1 but the header says T2",
+        "told to be T1 but it looks like FLAIR",
+    ]
+
+
+@pytest.mark.parametrize("seen", ["FLAIR", "CT", "unknown"])
+def test_an_image_that_looks_like_something_else_is_refused_unless_it_is_named(seen: str) -> None:
+    with pytest.raises(InputError, match="no brain that this model knows" if seen == "unknown" else seen):
+        decided("auto", None, image(seen))
+    warnings = decided("T1", None, image(seen)).warnings
+    assert len(warnings) == (0 if seen == "unknown" else 1)
+
+
+@pytest.mark.parametrize("sequence", KNOWN)
+def test_the_header_is_believed_when_the_image_agrees(sequence: str) -> None:
+    decision = decided("auto", header(sequence), image(sequence))
+    assert (decision.name, decision.warnings) == (sequence, ())
+    assert decision.evidence == "DICOM: TR 9000 ms, TE 110 ms; correlation with the atlas 0.50"
+
+
+def test_the_header_is_believed_with_a_warning_when_the_image_disagrees() -> None:
+    decision = decided("auto", header("T1"), image("T2"))
+    assert decision.name == "T1"
+    (warning,) = decision.warnings
+    assert warning.startswith("the header says T1 but the image looks like T2 (")
+
+
+def test_without_registration_the_mean_images_speak_against_the_header() -> None:
+    (warning,) = decided("auto", header("T1"), None, SURE).warnings
+    assert warning.startswith("the header says T1 but the image looks like T2 (")
+    assert decided("auto", header("T1"), None, UNSURE).warnings == ()
+
+
+def test_the_image_decides_where_the_header_says_nothing() -> None:
+    assert decided("auto", header(None), image("T1")).name == "T1"
+    assert decided("auto", None, image("T1"), guess=SURE).name == "T1", "the atlas outweighs the mean images"
+    assert decided("auto", None, None, SURE) == SequenceDecision("T2", SURE.evidence, ())
+
+
+def test_an_unclear_guess_is_said() -> None:
+    decision = decided("auto", None, None, UNSURE)
+    assert decision.name == "T2"
+    (warning,) = decision.warnings
+    assert warning.startswith("sequence unclear, taken as T2 (correlation with the mean")
+
+
+def test_a_model_that_knows_flair_takes_it() -> None:
+    known = (*KNOWN, "FLAIR")
+    assert decided("auto", header("FLAIR"), image("FLAIR"), known=known) == SequenceDecision(
+        "FLAIR", "DICOM: TR 9000 ms, TE 110 ms; correlation with the atlas 0.50", ()
+    )
+    assert decided("auto", None, image("FLAIR"), known=known).name == "FLAIR"
+
+
+@pytest.mark.parametrize("told", ["auto", "T1"])
+def test_a_contrast_agent_is_warned_of(told: str) -> None:
+    named = decided(told, header("T1", contrast_agent=True), image("T1", 2 * BRIGHT_SHARE)).warnings
+    assert named == ("the header names a contrast agent; what enhances will look like an anomaly",)
+    (seen,) = decided(told, header("T1"), image("T1", 2 * BRIGHT_SHARE)).warnings
+    assert seen.startswith("4.0% of the brain is far brighter than white matter, as after a contrast agent")
+
+
+def test_bright_fluid_on_t2_is_no_contrast_agent() -> None:
+    assert decided("auto", header("T2", contrast_agent=False), image("T2", 0.4)).warnings == ()
+    assert decided("auto", header("T1", contrast_agent=False), image("T1", 0.5 * BRIGHT_SHARE)).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("told", "description", "expected"),
+    [
+        ("T1", header("T2"), "T1"),
+        ("auto", header("T1"), "T1"),
+        ("auto", header("FLAIR"), "T2"),
+        ("auto", header(None), "T2"),
+        ("auto", None, "T2"),
+    ],
+)
+def test_the_sequence_to_begin_with(told: str, description: ScanDescription | None, expected: str) -> None:
+    assert likely_sequence(told, description, SURE) == expected
+
+
+def test_an_unknown_sequence_is_refused_with_those_that_are_known() -> None:
+    check_sequence("auto", KNOWN)
+    check_sequence("T2", KNOWN)
+    with pytest.raises(UsageError, match="unknown sequence 'FLAIR'; this model knows T1, T2 and 'auto'"):
+        check_sequence("FLAIR", KNOWN)

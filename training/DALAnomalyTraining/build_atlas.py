@@ -30,10 +30,8 @@ from DALAnomalyLib.volume_io import to_sitk, write_volume
 from DALAnomalyTraining import group_average
 from DALAnomalyTraining.label_classes import CSF, GREY, TISSUE_OF_CLASS, WHITE
 from DALAnomalyTraining.labelled_brain import RIM_MM, LabelledBrain, common_grid, read_brain
+from DALAnomalyTraining.labelled_images import like, read_image, registration_image
 from DALAnomalyTraining.prepare import Subject
-from DALAnomalyTraining.prepare import _like as like
-from DALAnomalyTraining.prepare import _read as read
-from DALAnomalyTraining.prepare import _registration_image as registration_image
 
 VERSION = 1
 NAME = f"DALAnomaly group atlas {VERSION}"
@@ -97,7 +95,7 @@ def build_atlas(
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     with ThreadPoolExecutor(workers) as pool:
         averaging = _Averaging(pool, report)
-        averaging.read(subjects, registration_image(read(pose)), settings.rim)
+        averaging.read(subjects, registration_image(read_image(pose)), settings.rim)
         for number in range(AFFINE_ROUNDS):
             averaging.affine_round(f"affine {number + 1}")
         working = common_grid(averaging.brains, settings.spacing)

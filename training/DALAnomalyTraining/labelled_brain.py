@@ -13,13 +13,8 @@ import SimpleITK as sitk
 
 from DALAnomalyTraining.group_average import Field, Matrix, full_transform, matrix_of
 from DALAnomalyTraining.label_classes import OUTER_CSF, TISSUE_OF_CLASS, to_classes
-from DALAnomalyTraining.prepare import _RENDERED_TISSUE as RENDERED_TISSUE
+from DALAnomalyTraining.labelled_images import RENDERED_TISSUE, cropped, like, read_image, rigid_pose, some_brain
 from DALAnomalyTraining.prepare import Subject
-from DALAnomalyTraining.prepare import _cropped as cropped
-from DALAnomalyTraining.prepare import _like as like
-from DALAnomalyTraining.prepare import _pose as rigid_pose
-from DALAnomalyTraining.prepare import _read as read
-from DALAnomalyTraining.prepare import _some_brain as some_brain
 
 SULCUS_MM = 4.0
 """Gaps between folds narrower than twice this belong to the brain."""
@@ -74,9 +69,9 @@ class LabelledBrain:
 def read_brain(subject: Subject, upright: sitk.Image, rim: float = RIM_MM) -> LabelledBrain:
     """Read a label map and turn it to the picture `upright`."""
     assert subject.labels is not None
-    labels = read(subject.labels)
+    labels = read_image(subject.labels)
     classes = to_classes(sitk.GetArrayFromImage(labels).astype(np.int64), subject.scheme)
-    solid = some_brain(np.where(classes == OUTER_CSF, 0, classes).astype(np.uint8), subject)
+    solid = some_brain(np.where(classes == OUTER_CSF, 0, classes).astype(np.uint8), subject.labels, subject.scheme)
     in_outline = in_tight_outline(cropped(like(solid, labels)), rim)
     picture = RENDERED_TISSUE[TISSUE_OF_CLASS[sitk.GetArrayViewFromImage(in_outline)]]
     drawn = sitk.SmoothingRecursiveGaussian(like(picture, in_outline), SMOOTHING_MM)

@@ -14,17 +14,15 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from DALAnomalyLib.errors import InputError
-from DALAnomalyTraining.label_classes import CLASSES, COUNT, OUTER_CSF, SAME_APPEARANCE, TISSUE_OF_CLASS, to_classes
+from DALAnomalyTraining.label_classes import CLASSES, COUNT, OUTER_CSF, SAME_APPEARANCE, to_classes
+from DALAnomalyTraining.labelled_images import cropped, like, read_image, registration_image, rigid_pose, some_brain
 from DALAnomalyTraining.pack import PackWriter, Source
 
 SULCUS_MM = 4.0
 """Gaps in a brain narrower than twice this are sulci: label maps without outer CSF get it there."""
-REGISTRATION_MM = 3.0
 BOX_MARGIN_VOXELS = 1
 DEPTH_MM = 170.0
 """What lies further below the top of the brain is neck, which no model grid reaches."""
-_RENDERED_TISSUE = np.array([0, 60, 140, 220], dtype=np.float32)
-"""A plain T1-like picture of CSF, grey and white matter, good enough to align heads by."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,7 @@ def prepare(
         workers: Subjects worked on at once.
     """
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    template = _registration_image(_read(pose)) if pose else None
+    template = registration_image(read_image(pose)) if pose else None
     writer = PackWriter(description, priors)
     with ThreadPoolExecutor(workers) as pool:
         packed = pool.map(lambda subject: _pack_subject(subject, spacing, template), subjects)
@@ -181,9 +179,9 @@ Packed = tuple[npt.NDArray[np.uint8], dict[str, npt.NDArray[np.uint8]], tuple[fl
 
 
 def _pack_subject(subject: Subject, spacing: float, template: sitk.Image | None) -> Packed:
-    images = {name: _read(path) for name, path in subject.images.items()}
+    images = {name: read_image(path) for name, path in subject.images.items()}
     classes = _read_classes(subject, images)
-    pose = _pose(classes, template) if template is not None else sitk.Euler3DTransform()
+    pose = rigid_pose(classes, template) if template is not None else sitk.Euler3DTransform()
     steps = max(spacing, *classes.GetSpacing()) if images else spacing
     grid = _box_in_pose(classes, pose, steps)
     labels = sitk.GetArrayFromImage(sitk.Resample(classes, grid, pose, sitk.sitkLabelGaussian, 0, sitk.sitkUInt8))
@@ -210,17 +208,17 @@ def _read_classes(subject: Subject, images: dict[str, sitk.Image]) -> sitk.Image
     """The subject's label classes; real pairs have only brain or not, packed as outer CSF."""
     if subject.source == "paired":
         first = next(iter(images.values()))
-        mask = _read(subject.labels) if subject.labels else first
+        mask = read_image(subject.labels) if subject.labels else first
         if not all(_same_grid(image, first) for image in (*images.values(), mask)):
             msg = f"{subject.name}: its scans or brain mask lie on different grids; resample them to one grid first"
             raise InputError(msg)
         filled = ndimage.binary_fill_holes(sitk.GetArrayFromImage(mask) > 0)
-        return _like(_some_brain(np.where(filled, OUTER_CSF, 0).astype(np.uint8), subject), first)
+        return like(some_brain(np.where(filled, OUTER_CSF, 0).astype(np.uint8), subject.name, "paired"), first)
     assert subject.labels is not None
-    labels = _read(subject.labels)
+    labels = read_image(subject.labels)
     numbers = sitk.GetArrayFromImage(labels).astype(np.int64)
-    brain = _cropped(_like(_some_brain(to_classes(numbers, subject.scheme), subject), labels))
-    return _like(_fill_sulci(sitk.GetArrayFromImage(brain), min(brain.GetSpacing())), brain)
+    brain = cropped(like(some_brain(to_classes(numbers, subject.scheme), subject.labels, subject.scheme), labels))
+    return like(_fill_sulci(sitk.GetArrayFromImage(brain), min(brain.GetSpacing())), brain)
 
 
 def _same_grid(first: sitk.Image, second: sitk.Image) -> bool:
@@ -228,20 +226,6 @@ def _same_grid(first: sitk.Image, second: sitk.Image) -> bool:
         np.allclose(getattr(first, name)(), getattr(second, name)(), atol=1e-3)
         for name in ("GetSpacing", "GetOrigin", "GetDirection")
     )
-
-
-def _some_brain(classes: npt.NDArray[np.uint8], subject: Subject) -> npt.NDArray[np.uint8]:
-    if not classes.any():
-        msg = f"{subject.labels or subject.name} shows no brain; is it a {subject.scheme} label map or a stripped scan?"
-        raise InputError(msg)
-    return classes
-
-
-def _cropped(classes: sitk.Image) -> sitk.Image:
-    """The image cut to the box of its brain; whole heads are mostly air."""
-    inside = np.argwhere(sitk.GetArrayViewFromImage(classes) > 0)[:, ::-1]
-    low, high = inside.min(0), inside.max(0)
-    return sitk.RegionOfInterest(classes, (high - low + 1).tolist(), low.tolist())
 
 
 def _fill_sulci(classes: npt.NDArray[np.uint8], voxel_mm: float) -> npt.NDArray[np.uint8]:
@@ -253,36 +237,6 @@ def _fill_sulci(classes: npt.NDArray[np.uint8], voxel_mm: float) -> npt.NDArray[
     closed = ndimage.distance_transform_edt(dilated) > steps
     inner = (slice(steps + 1, -steps - 1),) * 3
     return np.where((classes == 0) & closed[inner], OUTER_CSF, classes).astype(np.uint8)
-
-
-def _pose(classes: sitk.Image, template: sitk.Image) -> sitk.Transform:
-    """The rigid transform from the template's space to the subject's."""
-    rendered = _RENDERED_TISSUE[TISSUE_OF_CLASS[sitk.GetArrayFromImage(classes)]]
-    moving = _registration_image(_like(rendered, classes))
-    start = sitk.CenteredTransformInitializer(
-        template, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
-    )
-    method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(32)
-    method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(0.3, 1)  # seeded: the same pack every time
-    method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 100)
-    method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel([2, 1])
-    method.SetSmoothingSigmasPerLevel([3, 1])
-    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
-    method.SetInitialTransform(start, inPlace=False)
-    return method.Execute(template, moving)
-
-
-def _registration_image(image: sitk.Image) -> sitk.Image:
-    image = _squeezed(sitk.Cast(image, sitk.sitkFloat32))
-    size = [round(n * s / REGISTRATION_MM) for n, s in zip(image.GetSize(), image.GetSpacing(), strict=True)]
-    smooth = sitk.SmoothingRecursiveGaussian(image, REGISTRATION_MM / 2)
-    return sitk.Resample(
-        smooth, size, sitk.Transform(), sitk.sitkLinear, image.GetOrigin(), [REGISTRATION_MM] * 3, image.GetDirection()
-    )
 
 
 def _box_in_pose(classes: sitk.Image, pose: sitk.Transform, spacing: float) -> sitk.Image:
@@ -302,24 +256,6 @@ def _box_in_pose(classes: sitk.Image, pose: sitk.Transform, spacing: float) -> s
     return grid
 
 
-def _like(array: npt.NDArray[np.generic], reference: sitk.Image) -> sitk.Image:
-    image = sitk.GetImageFromArray(array)
-    image.CopyInformation(reference)
-    return image
-
-
-def _read(path: Path) -> sitk.Image:
-    try:
-        image = _squeezed(sitk.ReadImage(str(path)))
-    except RuntimeError as error:
-        msg = f"{path} cannot be read as an image; check the file or leave it out of the training set"
-        raise InputError(msg) from error
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        msg = f"{path} is no single three-dimensional image in grey values; leave it out of the training set"
-        raise InputError(msg)
-    return image
-
-
 def _read_array(path: Path) -> npt.NDArray[np.generic]:
     try:
         array: npt.NDArray[np.generic] = np.load(path)
@@ -327,10 +263,6 @@ def _read_array(path: Path) -> npt.NDArray[np.generic]:
         msg = f"{path} cannot be read as an array of intensity priors ({error}); check the folder of priors"
         raise InputError(msg) from error
     return array
-
-
-def _squeezed(image: sitk.Image) -> sitk.Image:
-    return image[..., 0] if image.GetDimension() == 4 and image.GetSize()[3] == 1 else image
 
 
 def _files(folder: Path, pattern: str) -> Iterator[Path]:
