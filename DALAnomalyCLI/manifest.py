@@ -61,7 +61,7 @@ def shown_name(path: Path) -> str:
 
 def _files_of(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(file for file in path.iterdir() if file.is_file())
+        return sorted(file for file in path.rglob("*") if file.is_file())
     if path.suffix.lower() == ".mhd":
         return [path, *_raw_data_of(path)]
     return [path]

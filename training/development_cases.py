@@ -3,7 +3,8 @@
     python training/development_cases.py $DAL_DATA cases.csv
 
 Lesions: five gliomas and one multiple sclerosis patient, T1 and T2. Healthy: one T1 and T2 pair, the IXI T1 scans that
-the bundled model's training held out, and IXI scans it was trained on, in a group of their own.
+the bundled model's training held out (with their masks, and once more as raw heads), and IXI scans it was trained on, in a
+group of their own.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ def rows(data: Path) -> list[dict[str, str]]:
             folder = data / "ixi_t1_2mm"
             scan = folder / f"{name}_T1.nii.gz"
             cases.append(_row(name, dataset, "T1", scan, brain_mask=folder / f"{name}_labels.nii.gz"))
+    for name in HELD_OUT:
+        scan = data / "ixi_t1_2mm" / f"{name}_T1.nii.gz"
+        cases.append(_row(name, "IXI held out, raw", "T1", scan))
     return cases
 
 

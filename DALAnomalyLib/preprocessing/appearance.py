@@ -1,7 +1,8 @@
 """What sequence a registered scan looks like, judged by its tissues against the atlas.
 
 T1 and T2 correlate with their atlas images, and against the other's. What does neither, or whose tissues are ordered
-otherwise, is something else: on FLAIR fluid is by far darkest and grey matter brightest; on CT the tissues hardly differ.
+otherwise, is something else: on FLAIR fluid is by far darkest and grey matter brightest; on CT the tissues hardly
+differ.
 """
 
 from __future__ import annotations

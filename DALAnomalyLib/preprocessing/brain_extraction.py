@@ -55,8 +55,10 @@ def extract_brain(volume: Volume, extractor: LoadedExtractor, cancel: CancelToke
     cancel.raise_if_cancelled()
     image = normalise(torch.from_numpy(resample(smoothed, volume.grid, grid, "linear")))
     with torch.inference_mode(), cancellable(extractor.network, cancel):
-        logits = extractor.network(image.to(extractor.device)[None, None])
-    probability = logits[0, 0].sigmoid().float().cpu().numpy()
+        upright = image.to(extractor.device)[None, None]
+        # heads are about symmetric, errors are not: the mirrored head gives a second opinion
+        logits = extractor.network(upright) + extractor.network(upright.flip(-1)).flip(-1)
+    probability = (logits[0, 0] / 2).sigmoid().float().cpu().numpy()
     cleaned = _one_piece(probability, grid.voxel_volume_ml)
     cancel.raise_if_cancelled()
     mask = resample(cleaned, grid, volume.grid, "linear") >= 0.5

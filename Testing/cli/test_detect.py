@@ -20,6 +20,7 @@ import SimpleITK as sitk
 from typer.testing import Result
 
 from DALAnomalyCLI.detect import FINDING_COLUMNS, RESULT_FILES
+from DALAnomalyLib.configuration import STEPS
 from DALAnomalyLib.volume import Grid, Volume
 from DALAnomalyLib.volume_io import read_volume, to_sitk, write_volume
 
@@ -123,6 +124,57 @@ def test_manifest_records_the_run(result: tuple[Path, Path], model_file: Path) -
     assert {"python", "torch", "SimpleITK", "DALAnomaly"} <= set(manifest["versions"])
     assert manifest["model"]["sha256"] == hashlib.sha256(model_file.read_bytes()).hexdigest()
     assert manifest["times"]["seconds"] > 0
+
+
+def test_manifest_lists_every_step_of_preprocessing(result: tuple[Path, Path]) -> None:
+    steps = json.loads((result[1] / "manifest.json").read_text())["steps"]
+    assert [step["name"] for step in steps] == list(STEPS)
+    left_out = ("brain_extraction", "n4", "registration")  # by the tiny model
+    assert [step["status"] for step in steps] == ["skipped" if name in left_out else "done" for name in STEPS]
+    assert all(step["seconds"] >= 0 and set(step) == set(steps[0]) for step in steps)
+    crop = next(step for step in steps if step["name"] == "crop")
+    assert crop["parameters"]["shape_kji"] == [24, 28, 24]
+
+
+def test_picture_of_the_preprocessing_is_always_there(result: tuple[Path, Path]) -> None:
+    from matplotlib.image import imread
+
+    picture = imread(result[1] / "qc.png")
+    assert picture.shape[1] > 1000
+    assert picture[..., :3].std() > 0.05
+
+
+def test_steps_are_left_out_as_asked_and_unknown_ones_refused(detect: Run, scan: Path, tmp_path: Path) -> None:
+    skip = "brain_extraction,n4,registration,standardisation"
+    assert detect(scan, "-o", tmp_path / "out", "--skip", skip).exit_code == 0
+    steps = json.loads((tmp_path / "out" / "manifest.json").read_text())["steps"]
+    assert {step["name"] for step in steps if step["status"] == "skipped"} == set(skip.split(","))
+    refused = detect(scan, "-o", tmp_path / "other", "--skip", "n5")
+    assert_failed(refused.exit_code, refused.stderr, 2, "n5", ", ".join(STEPS))
+    assert not (tmp_path / "other").exists()
+
+
+def test_intermediate_results_are_kept_only_when_asked(detect: Run, scan: Path, tmp_path: Path) -> None:
+    kept = {"corrected.nii.gz", "model_input.nii.gz"}  # without registration nothing lies in the atlas
+    assert detect(scan, "-o", tmp_path / "out", "--keep-intermediate").exit_code == 0
+    assert set(names(tmp_path / "out")) == {*RESULT_FILES, *kept}
+    assert kept < set(json.loads((tmp_path / "out" / "manifest.json").read_text())["outputs"])
+    assert detect(scan, "-o", tmp_path / "out", "--force").exit_code == 0
+    assert names(tmp_path / "out") == sorted(RESULT_FILES)
+
+
+def test_second_pass_measures_intensities_again(
+    detect: Run, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from DALAnomalyLib import detector
+
+    passes: list[Any] = []
+    again = detector.without_anomalies
+    monkeypatch.setattr(detector, "without_anomalies", lambda *given: passes.append(given) or again(*given))
+    assert detect(scan, "-o", tmp_path / "one").exit_code == 0
+    assert passes == []
+    assert detect(scan, "-o", tmp_path / "two", "--second-pass").exit_code == 0
+    assert len(passes) == 1
 
 
 def test_no_folder_of_the_user_appears_in_any_text(result: tuple[Path, Path], model_file: Path) -> None:

@@ -34,8 +34,9 @@ def painted(tissues: tuple[float, float, float], noise: float = 0.0, seed: int =
 
 
 def likeness(sequence: str) -> Volume:
-    """The atlas' image of a sequence on `BRAIN_GRID`, float32, 0 outside."""
-    return Volume((1000 * _sampled(sequence) * brain().array).astype(np.float32), BRAIN_GRID)
+    """The atlas' image of a sequence on `BRAIN_GRID`, float32, up to 1000, 0 outside."""
+    image = _sampled(sequence) * brain().array
+    return Volume((1000 * image / image.max()).astype(np.float32), BRAIN_GRID)
 
 
 @cache

@@ -8,6 +8,7 @@ from DALAnomalyLib.preprocessing.intensity_standardisation import (
     LOWEST,
     PERCENTILES,
     Landmarks,
+    fixed_scaling,
     intensity_map,
     learn_landmarks,
     measure_landmarks,
@@ -156,3 +157,39 @@ def test_a_training_scan_lands_on_the_landmarks_it_taught() -> None:
     learned = learn_landmarks([measure_landmarks(image, brain)])
     standard = standardise(image, brain, learned)
     assert measure_landmarks(standard, brain).tolist() == pytest.approx(learned.values, abs=1e-5)
+
+
+# --- without landmarks ------------------------------------------------------------------------------------------------
+
+
+def test_fixed_scaling_is_one_straight_line_between_two_percentiles() -> None:
+    image, brain = random_scan()
+    scaling = fixed_scaling(image, brain)
+    ends = measure_landmarks(image, brain, (1.0, 99.0))
+    assert scaling.scan.tolist() == ends.tolist()
+    torch.testing.assert_close(scaling.to_standard(ends), torch.tensor([LOWEST, HIGHEST]))
+    slope = (HIGHEST - LOWEST) / (ends[1] - ends[0])
+    torch.testing.assert_close(scaling.to_standard(image), LOWEST + slope * (image - ends[0]))
+    torch.testing.assert_close(scaling.to_scan(scaling.to_standard(image)), image)
+
+
+def test_fixed_scaling_does_not_depend_on_the_unit() -> None:
+    image, brain = random_scan()
+    other = 37 * image + 500
+    expected = fixed_scaling(image, brain).to_standard(image)
+    torch.testing.assert_close(fixed_scaling(other, brain).to_standard(other), expected, rtol=0, atol=1e-4)
+
+
+def test_fixed_scaling_keeps_the_shape_of_the_histogram_that_landmarks_would_bend() -> None:
+    image, brain = random_scan()
+    inside = brain > 0.5
+    straight = fixed_scaling(image, brain).to_standard(image)[inside]
+    bent = intensity_map(image, brain, LANDMARKS).to_standard(image)[inside]
+    assert float(torch.corrcoef(torch.stack((image[inside], straight)))[0, 1]) > 0.99999
+    assert float(torch.corrcoef(torch.stack((image[inside], bent)))[0, 1]) < 0.995
+
+
+def test_fixed_scaling_refuses_a_constant() -> None:
+    _, brain = random_scan()
+    with pytest.raises(InputError, match="same intensity everywhere"):
+        fixed_scaling(torch.full(SHAPE, 3.0), brain)

@@ -8,6 +8,7 @@ import pytest
 from DALAnomalyLib.errors import GeometryError, InputError
 from DALAnomalyLib.preprocessing.model_grid import (
     TOP_MARGIN_MM,
+    atlas_window_for,
     brain_fraction_inside,
     from_model_grid,
     model_grid_for,
@@ -279,3 +280,66 @@ def test_outside_the_model_grid_the_result_is_zero() -> None:
     assert len(inside) > 100
     assert inside.min() >= -0.5
     assert inside.max() <= 3.5
+
+
+# --- the fixed place in the atlas -------------------------------------------------------------------------------------
+
+WINDOW_SHAPE, WINDOW_SPACING = (30, 40, 32), (5.0, 5.0, 5.0)
+"""155 mm high, 200 mm long, 160 mm wide: 145 x 195 x 155 mm from the first voxel's centre to the last's."""
+
+
+def box(size: tuple[float, float, float], centre: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Volume:
+    """A brain with the shape of a box of this size (x, y, z) in mm."""
+    x, y, z = (int(value) + 1 for value in size)
+    origin = tuple(c - (n - 1) / 2 for c, n in zip(centre, (x, y, z), strict=True))
+    return Volume(np.ones((z, y, x), np.uint8), Grid((z, y, x), (1.0, 1.0, 1.0), origin))
+
+
+ATLAS_BRAIN = box((130, 170, 130))
+
+
+def window(brain: Volume) -> Grid:
+    return atlas_window_for(brain, ATLAS_BRAIN, WINDOW_SHAPE, WINDOW_SPACING)
+
+
+FIXED = model_grid_for(ATLAS_BRAIN, WINDOW_SHAPE, WINDOW_SPACING)
+
+
+@pytest.mark.parametrize("centre", [(0.0, 0.0, 0.0), (9.0, -8.0, 3.0), (-12.0, 12.0, -8.0)])
+def test_the_atlas_window_stays_in_place_while_it_holds_the_brain(centre: tuple[float, float, float]) -> None:
+    assert window(box((120, 160, 125), centre)) == FIXED
+    assert model_grid_for(box((120, 160, 125), centre), WINDOW_SHAPE, WINDOW_SPACING) != FIXED or centre == (0, 0, 0)
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("sense", [-1, 1])
+def test_the_atlas_window_moves_no_farther_than_it_takes(axis: int, sense: int) -> None:
+    centre = [0.0, 0.0, 0.0]
+    centre[axis] = 30.0 * sense
+    brain = box((130, 170, 130), tuple(centre))
+    found = window(brain)
+    shift = np.subtract(found.origin, FIXED.origin)
+    assert np.count_nonzero(shift) == 1
+    assert 0 < sense * shift[axis] < 30
+    points = brain.grid.index_to_physical(np.argwhere(brain.array))[:, axis]
+    last = found.origin[axis] + 5.0 * (WINDOW_SHAPE[2 - axis] - 1)
+    if sense > 0:
+        assert points.max() == pytest.approx(last), "its end touches the brain's"
+    else:
+        assert points.min() == pytest.approx(found.origin[axis])
+    assert brain_fraction_inside(brain, found) == 1
+
+
+def test_a_brain_larger_than_the_atlas_window_is_cut_alike_at_both_ends() -> None:
+    brain = box((190, 170, 130), (20, 0, 0))
+    found = window(brain)
+    points = brain.grid.index_to_physical(np.argwhere(brain.array))[:, 0]
+    last = found.origin[0] + 5.0 * (WINDOW_SHAPE[2] - 1)
+    assert found.origin[0] - points.min() == pytest.approx(points.max() - last)
+    assert found.origin[1:] == FIXED.origin[1:]
+
+
+def test_the_atlas_window_of_an_empty_mask_is_refused() -> None:
+    empty = ATLAS_BRAIN.with_array(np.zeros_like(ATLAS_BRAIN.array))
+    with pytest.raises(InputError, match="brain mask is empty"):
+        window(empty)

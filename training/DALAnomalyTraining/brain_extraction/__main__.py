@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from DALAnomalyLib.errors import DALAnomalyError
+from DALAnomalyLib.errors import DALAnomalyError, InputError
 
 
 def main() -> int:
@@ -25,6 +25,8 @@ def main() -> int:
     command.add_argument("--data", type=Path, required=True, help="pack made by prepare")
     command.add_argument("-o", "--output", type=Path, required=True, help="folder of the run")
     command.add_argument("--steps", type=int, default=3400, help="length of the whole run")
+    command.add_argument("--start", type=Path, help="checkpoint (last.pt) of another run to begin with")
+    command.add_argument("--ordinary", action="store_true", help="draw heads as scanners deliver them every day")
     command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     command = commands.add_parser("export", help="make a network file of a run's checkpoint")
     command.add_argument("run", type=Path, help="folder of the run")
@@ -46,12 +48,18 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from DALAnomalyTraining.brain_extraction.head_generator import HeadConfig
+    from DALAnomalyTraining.brain_extraction.head_generator import ORDINARY_HEADS, HeadConfig
     from DALAnomalyTraining.brain_extraction.head_pack import read_pack
     from DALAnomalyTraining.brain_extraction.train import ExtractionTraining, train
 
-    training = ExtractionTraining(steps=arguments.steps)
-    train(list(read_pack(arguments.data)), arguments.output, training, HeadConfig(), torch.device(arguments.device))
+    train(
+        list(read_pack(arguments.data)),
+        arguments.output,
+        ExtractionTraining(steps=arguments.steps),
+        ORDINARY_HEADS if arguments.ordinary else HeadConfig(),
+        torch.device(arguments.device),
+        arguments.start,
+    )
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -63,7 +71,11 @@ def _export(arguments: argparse.Namespace) -> None:
 
     state = load_checkpoint(arguments.run / "last.pt", torch.device("cpu"))
     network = BrainExtractor()
-    network.load_state_dict(state["average"])
+    try:
+        network.load_state_dict(state["average"])
+    except (KeyError, RuntimeError) as error:
+        msg = f"{arguments.run / 'last.pt'} is not of a brain extraction network of the usual size; name another run"
+        raise InputError(msg) from error
     data = "16 whole-head label maps with random contrasts and 40 real T1 heads with recoloured contrasts"
     save_extractor(arguments.output, network, SPACING_MM, {"steps": state["step"], "data": data})
     write_checksums(arguments.output.parent)

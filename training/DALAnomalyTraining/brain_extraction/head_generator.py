@@ -46,6 +46,22 @@ class HeadConfig:
     """The scan lacks its skull already."""
 
 
+ORDINARY_HEADS = HeadConfig(
+    rotation_degrees=10,
+    scaling=0.1,
+    translation_mm=12,
+    deformation_mm=3,
+    realistic_chance=0.8,
+    lesion_chance=0.25,
+    coarsest_mm=6.0,
+    noise=0.035,
+    bias_field=0.3,
+    cut_chance=0.2,
+    stripped_chance=0.08,
+)
+"""For the end of a training: what scanners deliver every day, on which outlines are to be exact."""
+
+
 @dataclass(frozen=True)
 class RandomHead:
     """Image and target, each float32 (D, H, W)."""
@@ -59,7 +75,7 @@ class RandomHead:
 def random_head(head: Head, config: HeadConfig, generator: torch.Generator) -> RandomHead:
     """Draw one training example from `head`."""
     grid = _positions(head.voxels.shape, config, generator)
-    brain = _sampled(torch.from_numpy(head.brain), grid, "bilinear") / 255
+    brain = (_sampled(torch.from_numpy(head.brain), grid, "bilinear") / 255).clamp_max(1)
     if head.labels:
         numbers = _sampled(torch.from_numpy(head.voxels), grid, "nearest").long()
         image = _painted(numbers, head.labels, config, generator)

@@ -86,7 +86,8 @@ def write_pack(label_maps: Path, scans: Path, path: Path) -> int:
 def read_pack(path: Path) -> Iterator[Head]:
     """The heads of a pack; raises `InputError` when it cannot be read."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # opened here: np.load forgets to close a file that is no archive
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             for number, entry in enumerate(json.loads(str(file["index"]))):
                 yield Head(entry["name"], file[f"{number}_voxels"], file[f"{number}_brain"], tuple(entry["labels"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

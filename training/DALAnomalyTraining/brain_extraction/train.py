@@ -46,12 +46,18 @@ def loss_of(logits: Tensor, brain: Tensor) -> Tensor:
 
 
 def train(
-    heads: Sequence[Head], run: Path, training: ExtractionTraining, config: HeadConfig, device: torch.device
+    heads: Sequence[Head],
+    run: Path,
+    training: ExtractionTraining,
+    config: HeadConfig,
+    device: torch.device,
+    start: Path | None = None,
 ) -> BrainExtractor:
     """Train, or go on from the run's last checkpoint; returns the moving average.
 
     Writes `last.pt` and `log.csv` (step, loss, Dice, seconds, whether the head is real) into `run`. What is drawn in a
-    step depends on seed and step alone, so an interrupted run continues as if it had not been.
+    step depends on seed and step alone, so an interrupted run continues as if it had not been. A new run begins with
+    the averaged weights of the checkpoint `start`, if there is one.
     """
     pools = [pool for pool in ([h for h in heads if not h.labels], [h for h in heads if h.labels]) if pool]
     if not pools:
@@ -62,6 +68,10 @@ def train(
     average = MovingAverage(network, training.average_decay)
     optimiser = torch.optim.AdamW(network.parameters(), lr=training.learning_rate, weight_decay=1e-4)
     run.mkdir(parents=True, exist_ok=True)
+    if start is not None:
+        weights = load_checkpoint(start, device)["average"]
+        network.load_state_dict(weights)
+        average.network.load_state_dict(weights)
     first = 0
     if (run / "last.pt").exists():
         state = load_checkpoint(run / "last.pt", device)
