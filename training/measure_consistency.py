@@ -2,8 +2,8 @@
 
     python training/measure_consistency.py $DAL_DATA/lesions/glioma
 
-For every NAME_T1.nii.gz and NAME_T2.nii.gz (skull-stripped, in the atlas' pose): the score with the whole chain against the
-score with `--preprocessed`, inside the brain on the scan's own grid.
+For every NAME_T1.nii.gz and NAME_T2.nii.gz (skull-stripped, in the atlas' pose): the score with the whole chain against
+the score with `--preprocessed`, inside the brain on the scan's own grid.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from DALAnomalyLib.configuration import PreprocessingConfig
 from DALAnomalyLib.errors import GeometryError
+from DALAnomalyLib.preprocessing.atlas_trim import trim_to_atlas
 from DALAnomalyLib.preprocessing.bias_field import BiasField, estimate_bias_field
 from DALAnomalyLib.preprocessing.brain_mask import foreground_mask
 from DALAnomalyLib.preprocessing.equipment import Equipment
@@ -33,6 +34,8 @@ CUT_SHARE = 0.004
 """Share of the brain's voxels on the faces of the scan from which the brain seems cut off."""
 LARGE_ROTATION_DEGREES = 60.0
 THICK_SLICES_MM = 7.0
+MUCH_TRIMMED = 0.03
+"""Share of a brain outline from which cutting it to the atlas' reach is worth a warning."""
 _SUBSTITUTE = "T1"
 """The atlas image for sequences that the atlas lacks: on FLAIR, too, fluid is dark."""
 
@@ -134,12 +137,13 @@ def place_scan(
     _check_brain(scan, found, log)
     corrected, gain = _without_bias(scan, found.mask, equipment, log, digest)
     registration = _register(corrected, found, likely_sequence, config, equipment, log)
+    brain = _trimmed(found, registration, equipment, log)
     return PlacedScan(
         original=request.volume.grid,
         scan=scan,
         corrected=corrected,
         gain=gain,
-        brain=found.mask,
+        brain=brain,
         rough_brain=found.rough,
         to_atlas=registration.transform if registration and registration.accepted else RigidTransform(),
         registration=registration,
@@ -296,6 +300,17 @@ def _register(
         angle = registration.transform.angle_degrees
         log.warn(f"the head had to be turned by {angle:.0f} degrees; check the orientation in the scan's header")
     return registration
+
+
+def _trimmed(found: FoundBrain, registration: Registration | None, equipment: Equipment, log: StepLog) -> Volume:
+    """Take off a network's outline what no brain reaches: eyes, neck."""
+    if found.method != "network" or registration is None or not registration.accepted:
+        return found.mask
+    moved, share = trim_to_atlas(registration.transform.move(found.mask), equipment.atlas().brain_mask)
+    log.records[-1].parameters["brain_trimmed_share"] = round(share, 4)
+    if share > MUCH_TRIMMED:
+        log.warn(f"{share:.0%} of the brain outline lay far outside the atlas' brain and was cut off; look at qc.png")
+    return found.mask.with_array(moved.array)
 
 
 def _packed(registration: Registration) -> dict[str, AnyArray]:
