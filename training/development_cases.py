@@ -3,8 +3,8 @@
     python training/development_cases.py $DAL_DATA cases.csv
 
 Lesions: five gliomas and one multiple sclerosis patient, T1 and T2. Healthy: one T1 and T2 pair, the IXI T1 scans that
-the bundled model's training held out (with their masks, and once more as raw heads), and IXI scans it was trained on, in
-a group of their own.
+the bundled model's training held out (with their masks, and once more as raw heads), and IXI scans it was trained on,
+in a group of their own.
 """
 
 from __future__ import annotations

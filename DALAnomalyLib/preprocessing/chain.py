@@ -34,6 +34,8 @@ CUT_SHARE = 0.004
 """Share of the brain's voxels on the faces of the scan from which the brain seems cut off."""
 LARGE_ROTATION_DEGREES = 60.0
 THICK_SLICES_MM = 7.0
+ASKEW_DEGREES = 10.0
+"""The network knows heads turned by up to 15 degrees; from here on its outline is drawn again on the upright head."""
 MUCH_TRIMMED = 0.03
 """Share of a brain outline from which cutting it to the atlas' reach is worth a warning."""
 _SUBSTITUTE = "T1"
@@ -134,9 +136,16 @@ def place_scan(
     scan, given = _reordered(request, log)
     digest = volume_digest(scan)
     found = _find_brain(scan, given, request.extraction, equipment, log, digest)
-    _check_brain(scan, found, log)
     corrected, gain = _without_bias(scan, found.mask, equipment, log, digest)
     registration = _register(corrected, found, likely_sequence, config, equipment, log)
+    if _is_askew(found, registration):
+        assert registration is not None
+        found = _find_brain_upright(scan, registration.transform, equipment, log)
+        corrected, gain = _without_bias(scan, found.mask, equipment, log, digest)
+        registration = _register(corrected, found, likely_sequence, config, equipment, log)
+    if registration is not None:
+        _check_registration(registration, log)
+    _check_brain(scan, found, log)
     brain = _trimmed(found, registration, equipment, log)
     return PlacedScan(
         original=request.volume.grid,
@@ -176,6 +185,23 @@ def _find_brain(
     if found.rough:
         log.warn("the brain mask is rough (the atlas' own, not this brain's outline); give a mask for reliable results")
     return found
+
+
+def _is_askew(found: FoundBrain, registration: Registration | None) -> bool:
+    """Whether the network outlined a head in a pose that it is not at its best in."""
+    tilted = registration is not None and registration.transform.angle_degrees > ASKEW_DEGREES
+    return found.method == "network" and registration is not None and registration.accepted and tilted
+
+
+def _find_brain_upright(scan: Volume, to_atlas: RigidTransform, equipment: Equipment, log: StepLog) -> FoundBrain:
+    """Outline the brain once more, now that it is known how the head is held."""
+    upright = to_atlas.move(scan)
+    with log.step("brain_extraction") as record:
+        found, cached = _remembered_brain(upright, "network", equipment, log, volume_digest(upright))
+        record.status = "cached" if cached else "done"
+        record.parameters = {"method": found.method, "upright": True}
+        record.evidence = f"{found.evidence}, in the atlas' pose"
+    return FoundBrain(scan.with_array(found.mask.array), found.method, record.evidence)
 
 
 def _remembered_brain(
@@ -294,12 +320,15 @@ def _register(
             "translation_mm": [round(value, 3) for value in registration.transform.translation],
         }
         record.evidence = registration.evidence
+    return registration
+
+
+def _check_registration(registration: Registration, log: StepLog) -> None:
     if not registration.accepted:
         log.warn(f"registration to the atlas failed ({registration.evidence}); the scan's own axes are used instead")
     elif registration.transform.angle_degrees > LARGE_ROTATION_DEGREES:
         angle = registration.transform.angle_degrees
         log.warn(f"the head had to be turned by {angle:.0f} degrees; check the orientation in the scan's header")
-    return registration
 
 
 def _trimmed(found: FoundBrain, registration: Registration | None, equipment: Equipment, log: StepLog) -> Volume:
@@ -307,7 +336,7 @@ def _trimmed(found: FoundBrain, registration: Registration | None, equipment: Eq
     if found.method != "network" or registration is None or not registration.accepted:
         return found.mask
     moved, share = trim_to_atlas(registration.transform.move(found.mask), equipment.atlas().brain_mask)
-    log.records[-1].parameters["brain_trimmed_share"] = round(share, 4)
+    log.record("registration").parameters["brain_trimmed_share"] = round(share, 4)
     if share > MUCH_TRIMMED:
         log.warn(f"{share:.0%} of the brain outline lay far outside the atlas' brain and was cut off; look at qc.png")
     return found.mask.with_array(moved.array)

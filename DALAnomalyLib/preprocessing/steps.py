@@ -39,6 +39,7 @@ class StepLog:
         self._skip = skip
         self._progress: Callable[[str, float], None] = progress or (lambda _name, _fraction: None)
         self.cancel = cancel or CancelToken()
+        self._reached = 0.0
         self.records: list[StepRecord] = []
         self.warnings: list[str] = []
 
@@ -51,15 +52,28 @@ class StepLog:
         if text not in self.warnings:
             self.warnings.append(text)
 
+    def record(self, name: str) -> StepRecord:
+        """The record of a step that was taken."""
+        return next(record for record in self.records if record.name == name)
+
     @contextmanager
     def step(self, name: str) -> Iterator[StepRecord]:
-        """Time a step; the record becomes part of the log, as skipped when the step is left out."""
+        """Time a step; the record becomes part of the log, as skipped when the step is left out.
+
+        A step that is taken again replaces its record; the seconds of both count.
+        """
         self.cancel.raise_if_cancelled()
         order = STEPS.index(name)
-        self._progress(name.replace("_", " "), sum(_SHARES.get(other, 0.0) for other in STEPS[:order]))
+        self._reached = max(self._reached, sum(_SHARES.get(other, 0.0) for other in STEPS[:order]))
+        self._progress(name.replace("_", " "), self._reached)
         record = StepRecord(name, "skipped" if self.skips(name) else "done")
         started = time.perf_counter()
         yield record
         record.seconds = round(time.perf_counter() - started, 3)
-        self.records.append(record)
+        earlier = [position for position, other in enumerate(self.records) if other.name == name]
+        if earlier:
+            record.seconds = round(record.seconds + self.records[earlier[0]].seconds, 3)
+            self.records[earlier[0]] = record
+        else:
+            self.records.append(record)
         self.cancel.raise_if_cancelled()

@@ -90,7 +90,6 @@ def test_permuted_and_flipped_axes_give_the_same_map(detector: Detector, raw_hea
     np.testing.assert_allclose(score, straight.score.array, rtol=0, atol=1e-3 * float(straight.score.array.max()))
 
 
-@pytest.mark.xfail(reason="the network outlines a brain of 1984 ml instead of 1632 ml in a head held askew")
 def test_a_header_turned_obliquely_gives_the_same_map(
     detector: Detector, raw_head: Volume, straight: Detection
 ) -> None:
