@@ -27,9 +27,9 @@ Box = tuple[slice, slice, slice]
 
 MARGIN_MM = 5.0
 """How far the field reaches beyond the brain's box, so that a mask grown a little is still covered."""
-ITERATIONS = (20, 20, 20, 20)
-"""Upper bounds by level; from level to level the spline's knots get twice as dense, up to about a fifth of the brain.
-The last iterations of longer runs change the field by little: it creeps on without an end."""
+ITERATIONS = (30, 30)
+"""Upper bounds by level; from level to level the spline's knots get twice as dense. Two levels bend over half a brain:
+the usual four bend over an eighth and take a tumour for bias (docs/preprocessing.md)."""
 CONVERGENCE = 1e-3
 _FEWEST_VOXELS = 8
 """Fewer brain voxels than this along an axis of the coarse copy say too little: the axis is shrunk less."""

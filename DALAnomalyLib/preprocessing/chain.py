@@ -27,7 +27,7 @@ from DALAnomalyLib.rigid_transform import RigidTransform
 from DALAnomalyLib.volume import AnyArray, Grid, Volume
 from DALAnomalyLib.volume_io import ScanDescription
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raised when a step's algorithm changes, so that no older result is taken for a new one."""
 PLAUSIBLE_BRAIN_ML = (600.0, 2200.0)
 CUT_SHARE = 0.004
