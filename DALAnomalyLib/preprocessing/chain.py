@@ -36,6 +36,8 @@ LARGE_ROTATION_DEGREES = 60.0
 THICK_SLICES_MM = 7.0
 ASKEW_DEGREES = 10.0
 """The network knows heads turned by up to 15 degrees; from here on its outline is drawn again on the upright head."""
+MUCH_LARGER = 1.1
+"""A second outline larger than the first by more than this factor is worse."""
 MUCH_TRIMMED = 0.03
 """Share of a brain outline from which cutting it to the atlas' reach is worth a warning."""
 _SUBSTITUTE = "T1"
@@ -140,9 +142,14 @@ def place_scan(
     registration = _register(corrected, found, likely_sequence, config, equipment, log)
     if _is_askew(found, registration):
         assert registration is not None
+        first, records = (found, corrected, gain, registration), list(log.records)
         found = _find_brain_upright(scan, registration.transform, equipment, log)
         corrected, gain = _without_bias(scan, found.mask, equipment, log, digest)
         registration = _register(corrected, found, likely_sequence, config, equipment, log)
+        growth = found.mask.array.sum() / first[0].mask.array.sum()
+        if registration is None or not registration.accepted or growth > MUCH_LARGER:
+            # thick oblique slices can look worse upright, and the network errs outwards
+            (found, corrected, gain, registration), log.records = first, records
     if registration is not None:
         _check_registration(registration, log)
     _check_brain(scan, found, log)
