@@ -65,7 +65,8 @@ def atlas_window_for(mask: Volume, atlas_brain: Volume, shape: tuple[int, int, i
     last = first + (np.array(shape[::-1]) - 1) * spacing
     too_low, too_high = np.minimum(lowest - first, 0), np.maximum(highest - last, 0)
     # a brain larger than the grid is centred: both ends are cut alike
-    moved = np.where((too_low < 0) & (too_high > 0), (lowest + highest - first - last) / 2, too_low + too_high)
+    too_large = highest - lowest > last - first
+    moved = np.where(too_large, (lowest + highest - first - last) / 2, too_low + too_high)
     x, y, z = (float(value) for value in first + moved)
     return Grid(shape, spacing, (x, y, z), IDENTITY_DIRECTION)
 

@@ -30,8 +30,10 @@ Backend = Literal["simpleitk", "greedy"]
 _Refine = Callable[[BrainCopy, BrainCopy, RigidTransform, float, CancelToken | None], RigidTransform]
 
 COARSE_MM, MIDDLE_MM, FINE_MM = 8.0, 4.0, 2.0
-CLEAR_SIMILARITY = 0.4
+CLEAR_SIMILARITY = 0.6
 """From here on the pose that the header led to is right, and no other one is looked for."""
+_DIGITS = 9
+"""Of the transform; what is smaller differs with the placement of arrays in memory."""
 _MOST_STARTS = 3
 _RIVAL = 0.6
 """A pose found by the search is refined too if its score is more than this share of the best one's."""
@@ -136,12 +138,18 @@ def _rivals(scan: BrainCopy, atlas: BrainCopy, cancel: CancelToken | None) -> li
 
 
 def _judged(scan: BrainCopy, atlas: BrainCopy, pose: RigidTransform, starts: int, backend: Backend) -> Registration:
+    pose = _rounded(pose)
     alike, overlap = similarity(scan, atlas, pose), brain_overlap(scan, atlas, pose)
-    accepted = alike >= LEAST_SIMILARITY and overlap >= LEAST_OVERLAP
+    accepted = bool(alike >= LEAST_SIMILARITY and overlap >= LEAST_OVERLAP)
     evidence = (
         f"rotated {pose.angle_degrees:.0f} degrees; correlation with the atlas {alike:.2f}, brain overlap {overlap:.2f}"
         f" ({starts} start{'s' if starts > 1 else ''})"
     )
     if not accepted:
         evidence += f"; not trusted, at least {LEAST_SIMILARITY:.2f} and {LEAST_OVERLAP:.2f} are needed"
-    return Registration(pose, alike, overlap, starts, backend, accepted, evidence)
+    return Registration(pose, float(alike), float(overlap), starts, backend, accepted, evidence)
+
+
+def _rounded(pose: RigidTransform) -> RigidTransform:
+    x, y, z = (round(value, _DIGITS) for value in pose.translation)
+    return RigidTransform(tuple(round(value, _DIGITS) for value in pose.rotation), (x, y, z))
