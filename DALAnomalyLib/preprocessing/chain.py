@@ -149,6 +149,8 @@ def place_scan(
         growth = found.mask.array.sum() / first[0].mask.array.sum()
         if registration is None or not registration.accepted or growth > MUCH_LARGER:
             # thick oblique slices can look worse upright, and the network errs outwards
+            for record, again in zip(records, log.records, strict=True):
+                record.seconds = again.seconds  # what was tried in vain took its time, too
             (found, corrected, gain, registration), log.records = first, records
     if registration is not None:
         _check_registration(registration, log)

@@ -115,9 +115,11 @@ def prepare_scan(
         raise UsageError(msg)
 
     def likely(volume: Volume, brain: Volume) -> str:
+        known = likely_sequence(request.sequence, request.description)
+        if known is not None:
+            return known
         grid = model_grid_for(brain, standard.grid.shape, standard.grid.spacing)
-        guess = _guess(*to_model_grid(volume, brain, grid), standard)
-        return likely_sequence(request.sequence, request.description, guess)
+        return _guess(*to_model_grid(volume, brain, grid), standard).name
 
     placed = place_scan(request, likely, config, equipment, log)
     with log.step("crop") as record:

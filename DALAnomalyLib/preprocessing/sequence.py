@@ -44,12 +44,12 @@ def check_sequence(name: str, known: Collection[str]) -> None:
         raise UsageError(msg)
 
 
-def likely_sequence(told: str, description: ScanDescription | None, guess: SequenceGuess) -> str:
-    """The sequence to begin with: the user's, else the header's, else the most similar one."""
-    known_to_header = description.sequence if description is not None else None
+def likely_sequence(told: str, description: ScanDescription | None) -> str | None:
+    """The sequence to begin with: the user's, else the header's; None when the image has to be asked."""
     if told != AUTOMATIC:
         return told
-    return known_to_header if known_to_header in ("T1", "T2") else guess.name
+    described = description.sequence if description is not None else None
+    return described if described in ("T1", "T2") else None
 
 
 def decide_sequence(

@@ -30,7 +30,10 @@ SPACING = 2.0
 HEAD, BRAIN = 100.0, 300.0
 RAW_HEADS = [
     "TCGA-FG-6692_T1",
-    "TCGA-FG-6692_T2",
+    pytest.param(
+        "TCGA-FG-6692_T2",
+        marks=pytest.mark.xfail(reason="takes the eyes along (1958 ml); the chain cuts them off by the atlas"),
+    ),
     "mslub_patient01_study1_T1",
     "mslub_patient01_study1_T2",
     "mslub_patient12_study1_T1",
@@ -378,6 +381,4 @@ def test_shipped_network_finds_one_solid_brain_in_a_raw_head(data_folder: Path, 
     assert_one_solid_piece(mask.array)
     size = mask.array.sum(dtype=np.int64) * mask.grid.voxel_volume_ml
     assert size > 1000
-    if name == "TCGA-FG-6692_T2" and size >= 1900:
-        pytest.xfail(f"takes the eyes along ({size:.0f} ml); the chain cuts them off by the atlas")
     assert size < 1900

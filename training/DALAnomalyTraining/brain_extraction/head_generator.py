@@ -13,6 +13,7 @@ from torch.nn import functional
 from DALAnomalyLib.network.brain_extractor import normalise
 from DALAnomalyTraining.brain_extraction.head_labels import CONTRASTS, group_of
 from DALAnomalyTraining.brain_extraction.head_pack import SPACING_MM, Head
+from DALAnomalyTraining.generator.deformation import random_rotation
 from DALAnomalyTraining.randomness import chance, smooth_noise, uniform
 
 
@@ -96,14 +97,7 @@ def _positions(shape: Sequence[int], config: HeadConfig, generator: torch.Genera
     axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in config.shape]
     z, y, x = torch.meshgrid(*axes, indexing="ij")
     points = torch.stack((x, y, z), dim=-1)
-    matrix = torch.eye(3)
-    for axis in range(3):
-        angle = math.radians(config.rotation_degrees) * uniform(generator, -1, 1)
-        first, second = [other for other in range(3) if other != axis]
-        turn = torch.eye(3)
-        turn[first, first] = turn[second, second] = math.cos(angle)
-        turn[first, second], turn[second, first] = -math.sin(angle), math.sin(angle)
-        matrix = turn @ matrix
+    matrix = random_rotation(config.rotation_degrees, generator)
     scales = torch.tensor([1 + config.scaling * uniform(generator, -1, 1) for _ in range(3)])
     scales[0] *= -1 if chance(generator, config.mirrored_chance) else 1
     # most heads are scanned from the crown down, so the window stays in the upper part of tall fields of view

@@ -101,7 +101,7 @@ def train(
         average.update(network, step)
         with (run / "log.csv").open("a", encoding="ascii") as log:
             seconds = time.perf_counter() - began
-            log.write(f"{step},{loss.item():.4f},{_dice(logits, brain):.4f},{seconds:.1f},{int(is_real)}\n")
+            log.write(f"{step},{loss.item():.4f},{_dice(logits, brain):.4f},{seconds:.3f},{int(is_real)}\n")
         if (step + 1) % training.save_every == 0 or step + 1 == training.steps:
             content = {"network": network.state_dict(), "average": average.network.state_dict(), "step": step + 1}
             save_checkpoint(run / "last.pt", content | {"optimiser": optimiser.state_dict()})

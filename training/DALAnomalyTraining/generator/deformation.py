@@ -45,15 +45,21 @@ def random_coordinates(
     return moved
 
 
-def _random_matrix(config: GeneratorConfig, generator: torch.Generator) -> Tensor:
+def random_rotation(degrees: float, generator: torch.Generator) -> Tensor:
+    """Up to `degrees` about each axis in turn: float32 (3, 3)."""
     matrix = torch.eye(3)
     for axis in range(3):
-        angle = math.radians(config.rotation_degrees) * uniform(generator, -1, 1)
+        angle = math.radians(degrees) * uniform(generator, -1, 1)
         first, second = [other for other in range(3) if other != axis]
         turn = torch.eye(3)
         turn[first, first] = turn[second, second] = math.cos(angle)
         turn[first, second], turn[second, first] = -math.sin(angle), math.sin(angle)
         matrix = turn @ matrix
+    return matrix
+
+
+def _random_matrix(config: GeneratorConfig, generator: torch.Generator) -> Tensor:
+    matrix = random_rotation(config.rotation_degrees, generator)
     scales = torch.tensor([1 + config.scaling * uniform(generator, -1, 1) for _ in range(3)])
     shears = torch.eye(3)
     for row, column in ((0, 1), (0, 2), (1, 2)):
