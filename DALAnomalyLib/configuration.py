@@ -99,6 +99,8 @@ class PreprocessingConfig:
     of 240x240x155 to 160x224x160 voxels), unless that would cut the brain."""
     second_pass: bool = False
     """Measure the intensity landmarks again without the anomalies that a first pass found."""
+    second_outline: bool = True
+    """Outline the brain of a head that turns out to lie askew once more, in the atlas' pose."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.skip if name not in STEPS]

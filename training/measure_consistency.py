@@ -26,7 +26,7 @@ VARIANTS = {
 
 def main() -> None:
     """Print one row per scan and variant, and the means."""
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
         sys.exit(__doc__)
     detector = Detector.load()
     untouched = replace(VARIANTS["all steps"], skip=("brain_extraction", "n4", "registration"))

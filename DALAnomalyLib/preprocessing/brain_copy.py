@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,9 @@ from scipy import ndimage, stats
 from DALAnomalyLib.errors import GeometryError
 from DALAnomalyLib.preprocessing.model_grid import to_model_grid
 from DALAnomalyLib.volume import Grid, Points, Volume
+
+Likeness = Literal["mutual information", "correlation"]
+"""What a refinement of the pose maximises; the first reaches further, the second is the more exact."""
 
 RIM_MM = 8.0
 """How far around the brain the empty background is compared as well: it holds the brain's outline."""

@@ -140,7 +140,7 @@ def place_scan(
     found = _find_brain(scan, given, request.extraction, equipment, log, digest)
     corrected, gain = _without_bias(scan, found.mask, equipment, log, digest)
     registration = _register(corrected, found, likely_sequence, config, equipment, log)
-    if _is_askew(found, registration):
+    if config.second_outline and _is_askew(found, registration):
         assert registration is not None
         first, records = (found, corrected, gain, registration), list(log.records)
         found = _find_brain_upright(scan, registration.transform, equipment, log)

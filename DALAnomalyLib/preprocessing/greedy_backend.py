@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from DALAnomalyLib.errors import UsageError
-from DALAnomalyLib.preprocessing.brain_copy import BrainCopy
+from DALAnomalyLib.preprocessing.brain_copy import BrainCopy, Likeness
 from DALAnomalyLib.progress import CancelToken
 from DALAnomalyLib.rigid_transform import RigidTransform
 from DALAnomalyLib.volume import Points, Volume
 from DALAnomalyLib.volume_io import to_sitk
 
 _ITERATIONS = 40
+_METRICS: dict[Likeness, str] = {"mutual information": "NMI", "correlation": "NCC 4x4x4"}
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -37,15 +38,21 @@ def load_greedy() -> Any:
 
 
 def refine(
-    scan: BrainCopy, atlas: BrainCopy, start: RigidTransform, reach: float, cancel: CancelToken | None
+    scan: BrainCopy,
+    atlas: BrainCopy,
+    start: RigidTransform,
+    reach: float,
+    likeness: Likeness,
+    cancel: CancelToken | None,
 ) -> RigidTransform:
-    """Maximise the normalised mutual information of scan and atlas over the scan's brain and its rim.
+    """Maximise the likeness of scan and atlas over the scan's brain and its rim.
 
     Args:
         scan: fixed image.
         atlas: moving image.
         start: scan to atlas.
         reach: not used; Greedy finds its own steps.
+        likeness: normalised mutual information, or correlation within small patches.
         cancel: looked at before and after, for Greedy cannot be stopped inside; on these copies it takes seconds.
 
     Raises:
@@ -58,7 +65,8 @@ def refine(
     # The scan is put where it starts, so that Greedy begins with no motion.
     grid = start.move_grid(scan.grid)
     command = (
-        f"-d 3 -a -dof 6 -m NMI -i scan atlas -gm compared -ia-identity -n {_ITERATIONS} -o result -threads 1 -V 0"
+        f"-d 3 -a -dof 6 -m {_METRICS[likeness]} -i scan atlas -gm compared -ia-identity"
+        f" -n {_ITERATIONS} -o result -threads 1 -V 0"
     )
     greedy.execute(
         command,

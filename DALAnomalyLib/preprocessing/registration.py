@@ -1,8 +1,8 @@
 """Rigid registration of a scan's brain to an atlas image of the same sequence, and its quality control.
 
 Brain to brain, on small copies: from the header's pose, and where that leads nowhere from the best of all rotations
-(`pose_search`), refined at 4 mm and 2 mm by mutual information, with SimpleITK or with Greedy. The scan itself is never
-resampled.
+(`pose_search`), refined at 4 mm by mutual information and at 2 mm by correlation, with SimpleITK or with Greedy. The
+scan itself is never resampled.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 
 from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.preprocessing import greedy_backend, simpleitk_backend
-from DALAnomalyLib.preprocessing.brain_copy import BrainCopy, copy_brain
+from DALAnomalyLib.preprocessing.brain_copy import BrainCopy, Likeness, copy_brain
 from DALAnomalyLib.preprocessing.pose_search import PoseScore, header_pose, search_poses
 from DALAnomalyLib.preprocessing.registration_quality import (
     LEAST_OVERLAP,
@@ -27,7 +27,7 @@ from DALAnomalyLib.rigid_transform import RigidTransform
 from DALAnomalyLib.volume import Volume
 
 Backend = Literal["simpleitk", "greedy"]
-_Refine = Callable[[BrainCopy, BrainCopy, RigidTransform, float, CancelToken | None], RigidTransform]
+_Refine = Callable[[BrainCopy, BrainCopy, RigidTransform, float, Likeness, CancelToken | None], RigidTransform]
 
 COARSE_MM, MIDDLE_MM, FINE_MM = 8.0, 4.0, 2.0
 CLEAR_SIMILARITY = 0.6
@@ -95,13 +95,16 @@ def register_rigidly(
     scan = _copies(image, brain, cancel)
     atlas = _atlas_copies(atlas_image, atlas_brain)
     starts = [header_pose(scan[COARSE_MM], atlas[COARSE_MM], cancel)]
-    best = refine(scan[MIDDLE_MM], atlas[MIDDLE_MM], starts[0], 2.0, cancel)
+    best = refine(scan[MIDDLE_MM], atlas[MIDDLE_MM], starts[0], 2.0, "mutual information", cancel)
     if similarity(scan[MIDDLE_MM], atlas[MIDDLE_MM], best) < CLEAR_SIMILARITY:
         rivals = _rivals(scan[COARSE_MM], atlas[COARSE_MM], cancel)
-        refined = [refine(scan[MIDDLE_MM], atlas[MIDDLE_MM], start, 2.0, cancel) for start in rivals]
+        refined = [
+            refine(scan[MIDDLE_MM], atlas[MIDDLE_MM], start, 2.0, "mutual information", cancel) for start in rivals
+        ]
         best = max((best, *rivals, *refined), key=PoseScore(scan[MIDDLE_MM], atlas[MIDDLE_MM]))
         starts += rivals
-    last = refine(scan[FINE_MM], atlas[FINE_MM], best, 0.5, cancel)
+    # Of the same sequence, near the right pose: there the optimum of correlation is the sharper one.
+    last = refine(scan[FINE_MM], atlas[FINE_MM], best, 0.5, "correlation", cancel)
     # A descent that went astray does not count.
     pose = max((last, best), key=PoseScore(scan[FINE_MM], atlas[FINE_MM]))
     return _judged(scan[MIDDLE_MM], atlas[MIDDLE_MM], pose, len(starts), backend)

@@ -1,4 +1,4 @@
-"""Refine a pose with SimpleITK: mutual information, whose gradient is followed on two resolutions."""
+"""Refine a pose with SimpleITK: the gradient of a measure of likeness is followed on one resolution."""
 
 # SimpleITK carries no type information.
 # mypy: allow-untyped-calls
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from DALAnomalyLib.preprocessing.brain_copy import BrainCopy
+from DALAnomalyLib.preprocessing.brain_copy import BrainCopy, Likeness
 from DALAnomalyLib.progress import CancelToken
 from DALAnomalyLib.rigid_transform import RigidTransform
 from DALAnomalyLib.volume import Volume
@@ -26,20 +26,29 @@ _LAST_STEP_MM = 0.01
 
 
 def refine(
-    scan: BrainCopy, atlas: BrainCopy, start: RigidTransform, reach: float, cancel: CancelToken | None
+    scan: BrainCopy,
+    atlas: BrainCopy,
+    start: RigidTransform,
+    reach: float,
+    likeness: Likeness,
+    cancel: CancelToken | None,
 ) -> RigidTransform:
-    """Maximise the mutual information (Mattes) of scan and atlas over the scan's brain and its rim.
+    """Maximise the likeness of scan and atlas over the scan's brain and its rim.
 
     Args:
         scan: fixed image.
         atlas: moving image.
         start: scan to atlas.
         reach: first step in mm.
+        likeness: mutual information after Mattes, or Pearson's correlation.
         cancel: stops it at the next iteration.
     """
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)  # the sum over threads, and so the result, would depend on their number
-    method.SetMetricAsMattesMutualInformation(_BINS)
+    if likeness == "correlation":
+        method.SetMetricAsCorrelation()
+    else:
+        method.SetMetricAsMattesMutualInformation(_BINS)
     method.SetMetricFixedMask(to_sitk(Volume(scan.compared, scan.grid)))
     share = _SAMPLES / np.count_nonzero(scan.compared)
     if share < 1:
