@@ -8,7 +8,7 @@ SAMPLES := Resources/SampleData
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format typecheck pytest figures clean
+.PHONY: help install demo test lint format typecheck pytest figures screenshots clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,10 @@ figures: $(INSTALLED)  ## make the pictures of the documentation again
 		cp "$$(find "$$work/$$sequence" -name overview.png)" docs/images/sample_$$sequence.png; \
 		echo "docs/images/sample_$$sequence.png"; \
 	done
+
+# Draws with OpenGL, but needs no display.
+screenshots: $(INSTALLED)  ## make the screenshots of the 3D Slicer module again
+	$(BIN)/python Testing/make_screenshots.py
 
 clean:  ## remove caches, builds and the demo's output, but not .venv
 	rm -rf demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -16,10 +16,10 @@ from DALAnomalyCLI.evaluate import evaluate
 from DALAnomalyCLI.model import info
 from DALAnomalyCLI.prepare import prepare, sample
 from DALAnomalyCLI.preprocess import preprocess
-from DALAnomalyCLI.reporting import RESEARCH_USE
 from DALAnomalyCLI.series import series
 from DALAnomalyCLI.train import export, train
 from DALAnomalyLib import __version__
+from DALAnomalyLib.job.manifest import RESEARCH_USE
 
 app = typer.Typer(
     help=f"Unsupervised anomaly detection in brain MRI. {RESEARCH_USE}",

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from DALAnomalyCLI import reporting
-from DALAnomalyCLI.outputs import result_folder
+from DALAnomalyLib.job.result_folder import result_folder
 
 
 def build_atlas(

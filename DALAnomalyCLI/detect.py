@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from DALAnomalyCLI import manifest, reporting
-from DALAnomalyCLI.outputs import result_folder, unique_stems, writing
+from DALAnomalyCLI import reporting
+from DALAnomalyCLI.input_names import unique_stems
 from DALAnomalyCLI.preprocessing_files import (
     INTERMEDIATE_FILES,
     QUALITY_FILE,
@@ -27,7 +22,6 @@ from DALAnomalyCLI.preprocessing_options import (
     BrainExtraction,
     NoCache,
     Preprocessed,
-    PreprocessingOptions,
     Registration,
     SecondPass,
     Series,
@@ -35,15 +29,20 @@ from DALAnomalyCLI.preprocessing_options import (
     Window,
 )
 from DALAnomalyCLI.reporting import Reporter
-from DALAnomalyLib.errors import CancelledError, OutputError, UsageError
-from DALAnomalyLib.progress import CancelToken, ProgressCallback
+from DALAnomalyLib.errors import CancelledError, UsageError
+from DALAnomalyLib.job.findings_table import write_findings
+from DALAnomalyLib.job.interruption import cancel_on_signals
+from DALAnomalyLib.job.manifest import RESEARCH_USE, shown_name
+from DALAnomalyLib.job.memory_ladder import Attempt
+from DALAnomalyLib.job.outcome import Outcome
+from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
+from DALAnomalyLib.job.request import DetectionRequest
+from DALAnomalyLib.job.result_layout import MANIFEST_FILE, ResultLayout
+from DALAnomalyLib.job.run import FinishedRun, Listener, LoadDetector, load_detector, run_detection
+from DALAnomalyLib.progress import CancelToken
 
 if TYPE_CHECKING:
-    from DALAnomalyLib.detector import Detection, Detector
-    from DALAnomalyLib.scoring.score_config import SignChoice
-    from DALAnomalyLib.volume import Volume
-
-LoadDetector: TypeAlias = "Callable[[Path | None, str], Detector]"
+    from DALAnomalyLib.detector import Detector
 
 VOLUME_FILES = {
     "anomaly.nii.gz": "score",
@@ -54,49 +53,18 @@ VOLUME_FILES = {
     "findings_mask.nii.gz": "findings_mask",
 }
 """File name to the field of `Detection` that it holds."""
-SIGNS = ("absolute", "typical")
-RESULT_FILES = (*VOLUME_FILES, "findings.csv", "overview.png", QUALITY_FILE, "manifest.json")
-FINDING_COLUMNS = (
-    "id",
-    "volume_ml",
-    "centroid_r_mm",
-    "centroid_a_mm",
-    "centroid_s_mm",
-    "extent_i_mm",
-    "extent_j_mm",
-    "extent_k_mm",
-    "peak",
-    "mean",
-)
-_READ_SHARE, _WRITE_SHARE = 0.03, 0.12
+FINDINGS_FILE, OVERVIEW_FILE = "findings.csv", "overview.png"
+RESULT_FILES = (*VOLUME_FILES, FINDINGS_FILE, OVERVIEW_FILE, QUALITY_FILE, MANIFEST_FILE)
 _FINDINGS_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class DetectOptions:
-    """What the user asked for; see the options of the command."""
+    """What the user asked for, with one request per input; see the options of the command."""
 
-    inputs: tuple[Path, ...]
-    output: Path
-    sequence: str = "auto"
-    device: str = "auto"
-    model: Path | None = None
-    brain_mask: Path | None = None
-    threshold: float | None = None
-    sign: str | None = None
+    requests: tuple[DetectionRequest, ...]
     force: bool = False
-    preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
     keep_intermediate: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what can be refused before anything is read."""
-        if self.brain_mask is not None and len(self.inputs) > 1:
-            msg = f"--brain-mask belongs to one scan but {len(self.inputs)} inputs are given; run them one by one"
-            raise UsageError(msg)
-        if self.threshold is not None and not (math.isfinite(self.threshold) and self.threshold > 0):
-            msg = f"--threshold is {self.threshold}; give a positive number in units of the anomaly score"
-            raise UsageError(msg)
-        check_sign(self.sign)
 
 
 def detect(
@@ -138,32 +106,37 @@ def detect(
         preprocessing = PreprocessingOptions(
             skip, preprocessed, brain_extraction, registration, window, second_pass, atlas, series, not no_cache
         )
-        options = DetectOptions(
-            tuple(inputs),
-            output,
-            sequence,
-            device,
-            model,
-            brain_mask,
-            threshold,
-            sign,
-            force,
-            preprocessing,
-            keep_intermediate,
+        request = DetectionRequest(
+            scan=inputs[0],
+            output=output,
+            sequence=sequence,
+            brain_mask=brain_mask,
+            device=device,
+            model=model,
+            threshold=threshold,
+            sign=sign,
+            preprocessing=preprocessing,
         )
+        options = DetectOptions(_for_each(inputs, request), force, keep_intermediate)
         code = run_detect(options, reporter)
         if code:
             raise typer.Exit(code)
 
 
-def check_sign(sign: str | None) -> None:
-    """Refuse a sign that the commands do not offer."""
-    if sign not in (None, *SIGNS):
-        msg = f"--sign is {sign}; choose one of {', '.join(SIGNS)}"
+def _for_each(inputs: Sequence[Path], request: DetectionRequest) -> tuple[DetectionRequest, ...]:
+    """The same request for every input; several put their results into a folder each below the output."""
+    if len(inputs) == 1:
+        return (request,)
+    if request.brain_mask is not None:
+        msg = f"--brain-mask belongs to one scan but {len(inputs)} inputs are given; run them one by one"
         raise UsageError(msg)
+    stems = unique_stems(inputs)
+    return tuple(
+        replace(request, scan=scan, output=request.output / stem) for scan, stem in zip(inputs, stems, strict=True)
+    )
 
 
-def run_detect(options: DetectOptions, reporter: Reporter, load: LoadDetector | None = None) -> int:
+def run_detect(options: DetectOptions, reporter: Reporter, load: LoadDetector = load_detector) -> int:
     """Work through the inputs; one that fails does not keep the others from being done.
 
     Returns:
@@ -172,218 +145,98 @@ def run_detect(options: DetectOptions, reporter: Reporter, load: LoadDetector | 
     import DALAnomalyCLI.overview  # noqa: F401  (without matplotlib, fail before the network runs)
 
     token = CancelToken()
-    load = load or options.preprocessing.load_detector
-    model = _OnFirstUse(lambda: load(options.model, options.device))
+    model = _LoadedOnce(load)
     codes: list[int] = []
     done = 0
-    with reporting.cancel_on_signals(token):
-        for source, final in zip(options.inputs, _result_folders(options), strict=True):
+    with cancel_on_signals(token):
+        for request in options.requests:
             try:
-                _detect_one(source, final, options, model, reporter, token)
+                _detect_one(request, options, model, reporter, token)
                 done += 1
             except (Exception, KeyboardInterrupt) as error:
                 if isinstance(error, BrokenPipeError):
                     raise
-                codes.append(reporter.error(str(source), error))
+                codes.append(reporter.error(str(request.scan), error))
                 if model.failed or isinstance(error, CancelledError | KeyboardInterrupt):
                     break
-    if len(options.inputs) > 1:
-        reporter.note(f"{done} of {len(options.inputs)} inputs done, {len(codes)} failed")
+    if len(options.requests) > 1:
+        reporter.note(f"{done} of {len(options.requests)} inputs done, {len(codes)} failed")
     return codes[0] if codes else 0
 
 
-class _OnFirstUse:
-    """The detector, loaded when the first input is known to be readable; `failed` when it cannot be loaded."""
+class _LoadedOnce:
+    """One detector for all inputs, loaded when the first is known to be readable; `failed` when it cannot be."""
 
-    def __init__(self, load: Callable[[], Detector]) -> None:
+    def __init__(self, load: LoadDetector) -> None:
         self._load = load
         self._detector: Detector | None = None
+        self._attempt: Attempt | None = None
         self.failed = False
 
-    def get(self) -> Detector:
-        if self._detector is None:
+    def __call__(self, request: DetectionRequest, attempt: Attempt) -> Detector:
+        if self._detector is None or attempt != self._attempt:
+            self._detector = None  # out of memory before the next one comes
             self.failed = True
-            self._detector = self._load()
+            self._detector = self._load(request, attempt)
+            self._attempt = attempt
             self.failed = False
         return self._detector
 
 
-def _result_folders(options: DetectOptions) -> list[Path]:
-    if len(options.inputs) == 1:
-        return [options.output]
-    return [options.output / stem for stem in unique_stems(options.inputs)]
-
-
 def _detect_one(
-    source: Path, final: Path, options: DetectOptions, model: _OnFirstUse, reporter: Reporter, token: CancelToken
+    request: DetectionRequest, options: DetectOptions, model: LoadDetector, reporter: Reporter, token: CancelToken
 ) -> None:
-    from DALAnomalyLib.volume_io import describe_scan, read_mask, read_volume
-
-    wishes = options.preprocessing
-    started = datetime.now(timezone.utc)
-
-    def progress(stage: str, fraction: float) -> None:
-        reporter.progress(str(source), stage, fraction)
-
-    with result_folder(final, (*RESULT_FILES, *INTERMEDIATE_FILES), options.force) as folder:
-        progress("reading", 0.0)
-        scan = read_volume(source, series=wishes.series, sequence=options.sequence, cancel=token)
-        description = describe_scan(source, wishes.series, options.sequence, token)
-        mask = None if options.brain_mask is None else read_mask(options.brain_mask, scan.grid)
-        token.raise_if_cancelled()
-        detector = model.get()
-        token.raise_if_cancelled()
-        with reporting.naming(source):
-            detection = detector.detect(
-                scan,
-                sequence=options.sequence,
-                brain_mask=mask,
-                threshold=options.threshold,
-                sign=cast("SignChoice | None", options.sign),
-                progress=_part_of(progress, _READ_SHARE, 1 - _WRITE_SHARE),
-                cancel=token,
-                description=description,
-                extraction=wishes.extraction_method,
-                preprocessing=wishes.over(detector.metadata.config.preprocessing),
-            )
-        writing_progress = _part_of(progress, 1 - _WRITE_SHARE, 1.0)
-        with _writing_results(final):
-            write_detection(folder, scan, detection, manifest.shown_name(source), writing_progress, token)
-            assert detection.prepared is not None
-            write_quality_file(folder, detection.prepared, detector, manifest.shown_name(source))
-            if options.keep_intermediate:
-                write_intermediate(folder, detection.prepared, detector)
-            record = _record(source, options, scan, detection, started)
-            _write_json(folder / "manifest.json", {**record, "outputs": manifest.file_digests(folder)})
-        token.raise_if_cancelled()
-    progress("done", 1.0)
-    seconds = record["times"]["seconds"]
-    reporter.result(str(source), _summary(final, detection, seconds), _text(source, final, detection, seconds))
+    source = str(request.scan)
+    listener = Listener(
+        lambda stage, fraction: reporter.progress(source, stage, fraction),
+        lambda message: reporter.notice(source, message),
+    )
+    layout = _layout(shown_name(request.scan), options.keep_intermediate)
+    finished = run_detection(request, listener, token, layout, model, options.force)
+    reporter.result(source, _summary(finished), _text(finished))
 
 
-def _part_of(progress: ProgressCallback, start: float, end: float) -> ProgressCallback:
-    """Let a part of the work count its own 0 to 1 while the user sees `start` to `end`."""
-    return lambda stage, fraction: progress(stage, start + (end - start) * min(max(fraction, 0.0), 1.0))
+def _layout(name: str, keep_intermediate: bool) -> ResultLayout:
+    """Compressed volumes with a table and pictures; `name` is how the scan is called there."""
+
+    def write_more(folder: Path, outcome: Outcome, begin: Callable[[str], Path]) -> None:
+        from DALAnomalyCLI.overview import write_overview
+
+        detection = outcome.detection
+        write_findings(begin(FINDINGS_FILE), detection.findings)
+        write_overview(begin(OVERVIEW_FILE), outcome.scan, detection, name)
+        assert detection.prepared is not None
+        write_quality_file(begin(QUALITY_FILE), detection.prepared, outcome.detector, name)
+        if keep_intermediate:
+            write_intermediate(folder, detection.prepared, outcome.detector)
+
+    # an older result that is replaced may hold the intermediate files, whether or not this one will
+    return ResultLayout(VOLUME_FILES, (FINDINGS_FILE, OVERVIEW_FILE, QUALITY_FILE, *INTERMEDIATE_FILES), write_more)
 
 
-def write_detection(
-    folder: Path,
-    scan: Volume,
-    detection: Detection,
-    name: str,
-    progress: ProgressCallback,
-    cancel: CancelToken,
-) -> None:
-    """Write every result but the manifest into an existing folder.
-
-    Args:
-        folder: where to write.
-        scan: the input.
-        detection: what was found in it, on the same grid.
-        name: how the scan is called in the overview.
-        progress: told about each file.
-        cancel: looked at before each file.
-    """
-    from DALAnomalyCLI.overview import write_overview
-    from DALAnomalyLib.volume_io import write_volume
-
-    def begin(file: str, number: int) -> Path:
-        cancel.raise_if_cancelled()
-        progress(f"writing {file}", number / len(RESULT_FILES))
-        return folder / file
-
-    for number, (file, result) in enumerate(VOLUME_FILES.items()):
-        write_volume(getattr(detection, result), begin(file, number))
-    write_findings(begin("findings.csv", len(VOLUME_FILES)), detection)
-    write_overview(begin("overview.png", len(VOLUME_FILES) + 1), scan, detection, name)
-
-
-def write_findings(path: Path, detection: Detection) -> None:
-    """One row per finding; volumes in ml, centroids in RAS mm, extents in mm along the axes of the scan's grid."""
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream)
-        table.writerow(FINDING_COLUMNS)
-        for finding in detection.findings:
-            numbers = (finding.volume_ml, *finding.centroid_ras_mm, *finding.extent_mm, finding.peak, finding.mean)
-            table.writerow([finding.label, *(f"{number:.6g}" for number in numbers)])
-
-
-@contextmanager
-def _writing_results(final: Path) -> Iterator[None]:
-    """Say which result could not be written: the library only knows the hidden folder that stands for it."""
-    with writing(final):
-        try:
-            yield
-        except OutputError as error:
-            msg = f"{final}: could not be written completely; free some disk space or choose another folder with -o"
-            raise OutputError(msg) from error
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _record(
-    source: Path, options: DetectOptions, scan: Volume, detection: Detection, started: datetime
-) -> dict[str, Any]:
-    """Everything but the outputs' digests that the manifest says about this run."""
-    provenance = manifest.plain(detection.provenance)
-    return {
-        "tool": "DALAnomaly",
-        "manifest_version": manifest.MANIFEST_VERSION,
-        "notice": reporting.RESEARCH_USE,
-        "versions": manifest.versions(),
-        "model": provenance["model"],
-        "device": provenance["device"],
-        "input": {**manifest.describe_input(source), **_geometry(scan)},
-        "brain_mask": None if options.brain_mask is None else manifest.describe_input(options.brain_mask),
-        "requested": {
-            "sequence": options.sequence,
-            "device": options.device,
-            "threshold": options.threshold,
-            "sign": options.sign,
-        },
-        "parameters": provenance["parameters"],
-        "steps": provenance["steps"],
-        "findings": len(detection.findings),
-        "warnings": manifest.plain(detection.warnings),
-        "times": {**manifest.describe_times(started), "stages_seconds": provenance["seconds"]},
-    }
-
-
-def _geometry(scan: Volume) -> dict[str, Any]:
-    return {"shape_kji": list(scan.grid.shape), "spacing_ijk_mm": list(scan.grid.spacing)}
-
-
-def _summary(final: Path, detection: Detection, seconds: float) -> dict[str, Any]:
+def _summary(finished: FinishedRun) -> dict[str, Any]:
     """The result for programs."""
-    return {
-        "output": str(final),
-        "sequence": detection.sequence,
-        "sequence_evidence": detection.sequence_evidence,
-        "threshold": detection.threshold,
-        "findings": [
-            {
-                "id": finding.label,
-                "volume_ml": finding.volume_ml,
-                "centroid_ras_mm": list(finding.centroid_ras_mm),
-                "extent_ijk_mm": list(finding.extent_mm),
-                "peak": finding.peak,
-                "mean": finding.mean,
-            }
-            for finding in detection.findings
-        ],
-        "warnings": list(detection.warnings),
-        "seconds": seconds,
-    }
+    findings = [
+        {
+            "id": finding.label,
+            "volume_ml": finding.volume_ml,
+            "centroid_ras_mm": list(finding.centroid_ras_mm),
+            "extent_ijk_mm": list(finding.extent_mm),
+            "peak": finding.peak,
+            "mean": finding.mean,
+        }
+        for finding in finished.detection.findings
+    ]
+    return {**finished.summary(), "findings": findings}
 
 
-def _text(source: Path, final: Path, detection: Detection, seconds: float) -> str:
+def _text(finished: FinishedRun) -> str:
     """The result for people: what was found, where it lies, where the files are."""
+    detection = finished.detection
     count, volume = len(detection.findings), sum(finding.volume_ml for finding in detection.findings)
     lines = [
-        f"{source.name}: {count} finding{'' if count == 1 else 's'}, {volume:.1f} ml"
-        f" ({detection.sequence}, threshold {detection.threshold:.3g}, {seconds:.0f} s)"
+        f"{finished.request.scan.name}: {count} finding{'' if count == 1 else 's'}, {volume:.1f} ml"
+        f" ({detection.sequence}, threshold {detection.threshold:.3g}, {finished.seconds:.0f} s)"
     ]
     for finding in detection.findings[:_FINDINGS_SHOWN]:
         centre = ", ".join(f"{value:.0f}" for value in finding.centroid_ras_mm)
@@ -393,4 +246,4 @@ def _text(source: Path, final: Path, detection: Detection, seconds: float) -> st
     if count > _FINDINGS_SHOWN:
         lines.append(f"  ... and {count - _FINDINGS_SHOWN} more in findings.csv")
     lines += [f"  warning: {warning}" for warning in detection.warnings]
-    return "\n".join([*lines, f"  -> {final}", f"  {reporting.RESEARCH_USE}"])
+    return "\n".join([*lines, f"  -> {finished.request.output}", f"  {RESEARCH_USE}"])

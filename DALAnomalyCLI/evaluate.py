@@ -11,19 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from DALAnomalyCLI import manifest, reporting
-from DALAnomalyCLI.detect import LoadDetector, check_sign
+from DALAnomalyCLI import reporting
 from DALAnomalyCLI.evaluation_cases import REQUIRED_COLUMNS, Case, read_cases
 from DALAnomalyCLI.evaluation_measures import case_metrics, groups_of, measure
 from DALAnomalyCLI.evaluation_report import draw_curves, shown_table, write_table
 from DALAnomalyCLI.evaluation_scores import ScoredCase, score_case
-from DALAnomalyCLI.outputs import result_folder, writing
 from DALAnomalyCLI.preprocessing_options import (
     AtlasFolder,
     BrainExtraction,
     NoCache,
     Preprocessed,
-    PreprocessingOptions,
     Registration,
     SecondPass,
     Skip,
@@ -31,6 +28,11 @@ from DALAnomalyCLI.preprocessing_options import (
 )
 from DALAnomalyCLI.reporting import Reporter
 from DALAnomalyLib.errors import CancelledError
+from DALAnomalyLib.job import manifest
+from DALAnomalyLib.job.interruption import cancel_on_signals
+from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
+from DALAnomalyLib.job.request import check_sign
+from DALAnomalyLib.job.result_folder import result_folder, writing
 from DALAnomalyLib.progress import CancelToken
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ def evaluate(
             raise typer.Exit(code)
 
 
-def run_evaluate(options: EvaluateOptions, reporter: Reporter, load: LoadDetector | None = None) -> int:
+def run_evaluate(options: EvaluateOptions, reporter: Reporter) -> int:
     """Score all cases and write the metrics of those that could be scored.
 
     Returns:
@@ -101,10 +103,10 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter, load: LoadDetecto
     cases = read_cases(options.cases)
     token = CancelToken()
     with (
-        reporting.cancel_on_signals(token),
+        cancel_on_signals(token),
         result_folder(options.output, RESULT_FILES, options.force) as folder,
     ):
-        detector = (load or options.preprocessing.load_detector)(options.model, options.device)
+        detector = options.preprocessing.load_detector(options.model, options.device)
         scored, codes = _score_all(detector, cases, options, reporter, token)
         if not scored:
             raise typer.Exit(codes[0])
@@ -114,7 +116,7 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter, load: LoadDetecto
         record = {
             "tool": "DALAnomaly",
             "versions": manifest.versions(),
-            "model": _identity(detector),
+            "model": detector.identity,
             "device": str(detector.device),
             "requested_sign": options.sign,
             "preprocessing": asdict(options.preprocessing.over(detector.metadata.config.preprocessing)),
@@ -135,10 +137,6 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter, load: LoadDetecto
     reporter.result(str(options.cases), summary, shown_table(rows))
     reporter.note(f"{len(scored)} of {len(cases)} cases done, {len(codes)} failed -> {options.output}")
     return codes[0] if codes else 0
-
-
-def _identity(detector: Detector) -> dict[str, str]:
-    return {"name": detector.metadata.config.name, "version": detector.metadata.version, "sha256": detector.digest}
 
 
 def _score_all(

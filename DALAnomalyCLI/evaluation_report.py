@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from DALAnomalyCLI import reporting
 from DALAnomalyCLI.evaluation_measures import BASELINE, Group, Row
+from DALAnomalyLib.job.manifest import RESEARCH_USE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,7 +82,7 @@ def draw_curves(path: Path, groups: Sequence[Group]) -> None:
     for number, group in enumerate(drawn, start=1):
         axes = figure.add_subplot(lines, columns, number)
         _draw_panel(axes, group)
-    figure.supxlabel(reporting.RESEARCH_USE, fontsize=9)
+    figure.supxlabel(RESEARCH_USE, fontsize=9)
     figure.savefig(path, dpi=150)
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from DALAnomalyCLI import reporting
 from DALAnomalyCLI.evaluation_cases import Case
-from DALAnomalyCLI.preprocessing_options import PreprocessingOptions
 from DALAnomalyLib.evaluation import metrics
+from DALAnomalyLib.job.failures import naming
+from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
 from DALAnomalyLib.progress import CancelToken
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def score_case(
     lesion = None if case.lesion is None else read_mask(case.lesion, scan.grid).array > 0
     mask = None if case.brain_mask is None else read_mask(case.brain_mask, scan.grid)
     cancel.raise_if_cancelled()
-    with reporting.naming(case.image):
+    with naming(case.image):
         detections = detector.detect_all_scores(
             scan,
             case.sequence,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from DALAnomalyCLI import manifest, reporting
+from DALAnomalyCLI import reporting
 from DALAnomalyLib.errors import UsageError
+from DALAnomalyLib.job import manifest
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from scipy.ndimage import map_coordinates
 
-from DALAnomalyCLI.reporting import RESEARCH_USE
+from DALAnomalyLib.job.manifest import RESEARCH_USE
 from DALAnomalyLib.volume import Points, Volume, lps_to_ras
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from DALAnomalyCLI import reporting
-from DALAnomalyCLI.outputs import writing
 from DALAnomalyLib.errors import OutputError, UsageError
+from DALAnomalyLib.job.result_folder import writing
 
 Folders = Annotated[list[Path] | None, typer.Option(help="Folder of FreeSurfer label maps; repeatable.")]
 

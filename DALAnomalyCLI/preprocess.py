@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from DALAnomalyCLI import manifest, reporting
-from DALAnomalyCLI.outputs import result_folder, writing
+from DALAnomalyCLI import reporting
 from DALAnomalyCLI.preprocessing_files import (
     INTERMEDIATE_FILES,
     QUALITY_FILE,
@@ -22,15 +21,39 @@ from DALAnomalyCLI.preprocessing_options import (
     BrainExtraction,
     NoCache,
     Preprocessed,
-    PreprocessingOptions,
     Registration,
     Series,
     Skip,
     Window,
 )
+from DALAnomalyLib.job import manifest
+from DALAnomalyLib.job.failures import naming
+from DALAnomalyLib.job.interruption import cancel_on_signals
+from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
+from DALAnomalyLib.job.result_folder import result_folder
+from DALAnomalyLib.job.result_layout import MANIFEST_FILE, write_manifest, writing_result
 from DALAnomalyLib.progress import CancelToken
 
-RESULT_FILES = ("brain_mask.nii.gz", *INTERMEDIATE_FILES, QUALITY_FILE, "manifest.json")
+if TYPE_CHECKING:
+    from DALAnomalyLib.detector import Detector
+    from DALAnomalyLib.preprocessing.pipeline import PreparedScan
+
+MASK_FILE = "brain_mask.nii.gz"
+RESULT_FILES = (MASK_FILE, *INTERMEDIATE_FILES, QUALITY_FILE, MANIFEST_FILE)
+
+
+@dataclass(frozen=True)
+class PreprocessOptions:
+    """What the user asked for; see the options of the command."""
+
+    scan: Path
+    output: Path
+    sequence: str = "auto"
+    brain_mask: Path | None = None
+    model: Path | None = None
+    device: str = "auto"
+    force: bool = False
+    preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
 
 
 def preprocess(
@@ -56,66 +79,74 @@ def preprocess(
     """Bring a raw scan to the model's grid and scale: brain mask, bias field, atlas space, intensities, qc.png."""
     reporter = reporting.make_reporter(quiet, as_json, debug)
     with reporting.exit_with_message(reporter):
-        options = PreprocessingOptions(
+        preprocessing = PreprocessingOptions(
             skip, preprocessed, brain_extraction, registration, window, False, atlas, series, not no_cache
         )
-        _preprocess(scan, output, sequence, brain_mask, options, model, device, force, reporter)
+        options = PreprocessOptions(scan, output, sequence, brain_mask, model, device, force, preprocessing)
+        _preprocess(options, reporter)
 
 
-def _preprocess(
-    source: Path,
-    final: Path,
-    sequence: str,
-    brain_mask: Path | None,
-    options: PreprocessingOptions,
-    model: Path | None,
-    device: str,
-    force: bool,
-    reporter: reporting.Reporter,
-) -> None:
+def _preprocess(options: PreprocessOptions, reporter: reporting.Reporter) -> None:
     import DALAnomalyCLI.quality_picture  # noqa: F401  (without matplotlib, fail before the work is done)
     from DALAnomalyLib.preprocessing.chain import ScanRequest
-    from DALAnomalyLib.volume_io import describe_scan, read_mask, read_volume, write_volume
+    from DALAnomalyLib.volume_io import describe_scan, read_mask, read_volume
 
     started, token = datetime.now(timezone.utc), CancelToken()
-    with reporting.cancel_on_signals(token), result_folder(final, RESULT_FILES, force) as folder:
+    source, wishes = options.scan, options.preprocessing
+    with cancel_on_signals(token), result_folder(options.output, RESULT_FILES, options.force) as folder:
         reporter.progress(str(source), "reading", 0.0)
-        volume = read_volume(source, series=options.series, sequence=sequence, cancel=token)
+        volume = read_volume(source, series=wishes.series, sequence=options.sequence, cancel=token)
         request = ScanRequest(
             volume=volume,
-            sequence=sequence,
-            brain_mask=None if brain_mask is None else read_mask(brain_mask, volume.grid),
-            description=describe_scan(source, options.series, sequence, token),
-            extraction=options.extraction_method,
+            sequence=options.sequence,
+            brain_mask=None if options.brain_mask is None else read_mask(options.brain_mask, volume.grid),
+            description=describe_scan(source, wishes.series, options.sequence, token),
+            extraction=wishes.extraction_method,
         )
-        detector = options.load_detector(model, device)
-        config = options.over(detector.metadata.config.preprocessing)
-        with reporting.naming(source):
+        inputs = manifest.describe_inputs(source, options.brain_mask)
+        detector = wishes.load_detector(options.model, options.device)
+        config = wishes.over(detector.metadata.config.preprocessing)
+        with naming(source):
             prepared = detector.prepare(
                 request, config, lambda stage, part: reporter.progress(str(source), stage, 0.05 + 0.75 * part), token
             )
         reporter.progress(str(source), "writing", 0.8)
-        with writing(final):
-            write_volume(prepared.brain_mask, folder / "brain_mask.nii.gz")
-            write_intermediate(folder, prepared, detector)
-            write_quality_file(folder, prepared, detector, manifest.shown_name(source))
-            record: dict[str, Any] = {
-                "tool": "DALAnomaly",
-                "manifest_version": manifest.MANIFEST_VERSION,
-                "notice": reporting.RESEARCH_USE,
-                "versions": manifest.versions(),
-                "input": manifest.describe_input(source),
-                "sequence": prepared.sequence,
-                "steps": manifest.steps(prepared.steps),
-                "warnings": manifest.plain(prepared.warnings),
-                "times": manifest.describe_times(started),
-                "outputs": manifest.file_digests(folder),
-            }
-            text = json.dumps(record, indent=2, allow_nan=False)
-            (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+        with writing_result(options.output):
+            _write_volumes(folder, prepared, detector, source)
+            record = _record(options, inputs, prepared, detector, started)
+            write_manifest(folder, record)
         token.raise_if_cancelled()
-    lines = [f"{manifest.shown_name(source)}: {prepared.sequence}, {record['times']['seconds']:.0f} s"]
+    summary = {key: record[key] for key in ("sequence", "steps", "warnings")} | {"output": str(options.output)}
+    reporter.result(str(source), summary, _text(options, prepared, record["times"]["seconds"]))
+
+
+def _write_volumes(folder: Path, prepared: PreparedScan, detector: Detector, source: Path) -> None:
+    from DALAnomalyLib.volume_io import write_volume
+
+    write_volume(prepared.brain_mask, folder / MASK_FILE)
+    write_intermediate(folder, prepared, detector)
+    write_quality_file(folder / QUALITY_FILE, prepared, detector, manifest.shown_name(source))
+
+
+def _record(
+    options: PreprocessOptions, inputs: dict[str, Any], prepared: PreparedScan, detector: Detector, started: datetime
+) -> dict[str, Any]:
+    requested = {
+        "sequence": options.sequence,
+        "device": options.device,
+        "preprocessing": asdict(options.preprocessing),
+    }
+    outcome = {
+        "sequence": prepared.sequence,
+        "steps": [asdict(step) for step in prepared.steps],
+        "warnings": prepared.warnings,
+    }
+    return manifest.run_record(detector, inputs, requested, outcome, started)
+
+
+def _text(options: PreprocessOptions, prepared: PreparedScan, seconds: float) -> str:
+    """The result for people: what each step found, where the files are."""
+    lines = [f"{manifest.shown_name(options.scan)}: {prepared.sequence}, {seconds:.0f} s"]
     lines += [f"  {step.name.replace('_', ' ')}: {step.evidence}" for step in prepared.steps if step.evidence]
     lines += [f"  warning: {warning}" for warning in prepared.warnings]
-    summary = {key: record[key] for key in ("sequence", "steps", "warnings")} | {"output": str(final)}
-    reporter.result(str(source), summary, "\n".join([*lines, f"  -> {final}"]))
+    return "\n".join([*lines, f"  -> {options.output}"])

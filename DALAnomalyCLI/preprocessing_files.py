@@ -22,8 +22,8 @@ INTERMEDIATE_FILES = (
 )
 
 
-def write_quality_file(folder: Path, prepared: PreparedScan, detector: Detector, name: str) -> None:
-    """Draw `qc.png`: the brain's outline, the scan against the atlas, intensities before and after."""
+def write_quality_file(path: Path, prepared: PreparedScan, detector: Detector, name: str) -> None:
+    """Draw the picture: the brain's outline, the scan against the atlas, intensities before and after."""
     from DALAnomalyCLI.quality_picture import QualityPicture, write_quality_picture
 
     placed = prepared.placed
@@ -46,7 +46,7 @@ def write_quality_file(folder: Path, prepared: PreparedScan, detector: Detector,
         lines=lines,
         warnings=prepared.warnings,
     )
-    write_quality_picture(folder / QUALITY_FILE, picture)
+    write_quality_picture(path, picture)
 
 
 def write_intermediate(folder: Path, prepared: PreparedScan, detector: Detector) -> None:

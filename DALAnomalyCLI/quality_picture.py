@@ -20,8 +20,8 @@ from matplotlib.patheffects import withStroke
 from scipy.ndimage import find_objects
 
 from DALAnomalyCLI.overview import Plane, planes_through, sample
-from DALAnomalyCLI.reporting import RESEARCH_USE
 from DALAnomalyLib.errors import InputError
+from DALAnomalyLib.job.manifest import RESEARCH_USE
 from DALAnomalyLib.volume import Grid, Points, Volume
 
 Values = npt.NDArray[Any]

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import typer
 
-from DALAnomalyLib.errors import CancelledError, DALAnomalyError
-from DALAnomalyLib.progress import CancelToken
+from DALAnomalyLib.job.events import EventWriter
+from DALAnomalyLib.job.failures import exit_code_of, one_line
 
-RESEARCH_USE = "Research use only. Not for diagnosis."
-UNEXPECTED_EXIT_CODE = 1
+_ADVICE = "run again with --debug for the traceback"
 
 
 class Reporter(Protocol):
@@ -30,6 +25,9 @@ class Reporter(Protocol):
     def result(self, source: str, summary: Mapping[str, Any], text: object) -> None:
         """`source` is finished: `summary` for programs, `text` (or a rich table) for people."""
 
+    def notice(self, source: str, message: str) -> None:
+        """Something about `source` that its user should know although the work goes on."""
+
     def note(self, text: str) -> None:
         """A remark for people."""
 
@@ -39,25 +37,6 @@ class Reporter(Protocol):
     def __enter__(self) -> Reporter: ...
 
     def __exit__(self, *error: object) -> None: ...
-
-
-def one_line(error: BaseException) -> str:
-    """Message of an error on a single line; for what we did not foresee, how to learn more."""
-    if isinstance(error, KeyboardInterrupt):
-        return "the run was cancelled"
-    if isinstance(error, ModuleNotFoundError):
-        return f"the Python package {error.name} is missing; install it with: pip install 'dal-anomaly[cli]'"
-    text = " ".join(str(error).split())
-    if isinstance(error, DALAnomalyError):
-        return text
-    return f"unexpected {type(error).__name__}: {text}; run again with --debug for the traceback"
-
-
-def exit_code_of(error: BaseException) -> int:
-    """The error's own exit code; 130 for an interruption and 1 for what we did not foresee."""
-    if isinstance(error, KeyboardInterrupt):
-        return CancelledError.exit_code
-    return error.exit_code if isinstance(error, DALAnomalyError) else UNEXPECTED_EXIT_CODE
 
 
 class _PlainReporter:
@@ -72,12 +51,15 @@ class _PlainReporter:
     def result(self, source: str, summary: Mapping[str, Any], text: object) -> None:
         pass
 
+    def notice(self, source: str, message: str) -> None:
+        pass
+
     def note(self, text: str) -> None:
         pass
 
     def error(self, source: str | None, error: BaseException) -> int:
         self._traceback(error)
-        print(f"dal-anomaly: error: {one_line(error)}", file=sys.stderr)
+        print(f"dal-anomaly: error: {one_line(error, _ADVICE)}", file=sys.stderr)
         return exit_code_of(error)
 
     def _traceback(self, error: BaseException) -> None:
@@ -97,24 +79,21 @@ class _JsonReporter(_PlainReporter):
     def __init__(self, debug: bool, quiet: bool) -> None:
         super().__init__(debug)
         self._quiet = quiet
+        self._events = EventWriter(sys.stdout)
 
     def progress(self, source: str, stage: str, fraction: float) -> None:
         if not self._quiet:
-            _print_json({"event": "progress", "input": source, "stage": stage, "fraction": round(fraction, 4)})
+            self._events.progress(stage, fraction, input=source)
 
     def result(self, source: str, summary: Mapping[str, Any], text: object) -> None:
-        _print_json({"event": "result", "input": source, **summary})
+        self._events.result(summary, input=source)
+
+    def notice(self, source: str, message: str) -> None:
+        self._events.notice(message, input=source)
 
     def error(self, source: str | None, error: BaseException) -> int:
         self._traceback(error)
-        code = exit_code_of(error)
-        kind = type(error).__name__
-        _print_json({"event": "error", "input": source, "kind": kind, "message": one_line(error), "exit_code": code})
-        return code
-
-
-def _print_json(event: Mapping[str, Any]) -> None:
-    print(json.dumps(event, allow_nan=False), flush=True)
+        return self._events.error(error, _ADVICE, input=source)
 
 
 class _RichReporter(_PlainReporter):
@@ -148,6 +127,9 @@ class _RichReporter(_PlainReporter):
     def result(self, source: str, summary: Mapping[str, Any], text: object) -> None:
         with self._without_bar(source):
             self._say(text)
+
+    def notice(self, source: str, message: str) -> None:
+        self.note(f"{source}: {message}")
 
     def note(self, text: str) -> None:
         with self._without_bar(None):
@@ -203,35 +185,3 @@ def exit_with_message(reporter: Reporter) -> Iterator[None]:
         raise
     except (Exception, KeyboardInterrupt) as error:
         raise typer.Exit(reporter.error(None, error)) from None
-
-
-@contextmanager
-def naming(source: Path) -> Iterator[None]:
-    """Put the file into the messages of what only sees its voxels."""
-    try:
-        yield
-    except CancelledError:
-        raise
-    except DALAnomalyError as error:
-        msg = f"{source}: {error}"
-        raise type(error)(msg) from error
-
-
-@contextmanager
-def cancel_on_signals(token: CancelToken) -> Iterator[None]:
-    """Let Ctrl-C, a termination request or a closed terminal cancel the token; a second one interrupts at once."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if token.cancelled:
-            raise KeyboardInterrupt
-        token.cancel()
-
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    # What the parent told us to ignore (nohup, a background job of a script) stays ignored.
-    heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    previous = {number: signal.signal(number, handle) for number in heeded}
-    try:
-        yield
-    finally:
-        for number, old in previous.items():
-            signal.signal(number, old)

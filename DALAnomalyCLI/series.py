@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from DALAnomalyCLI import reporting
+from DALAnomalyLib.job.interruption import cancel_on_signals
 from DALAnomalyLib.progress import CancelToken
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def series(
         from DALAnomalyLib.volume_io import list_series
 
         token = CancelToken()
-        with reporting.cancel_on_signals(token):
+        with cancel_on_signals(token):
             listed = list_series(folder, token)
         reporter.result(str(folder), {"series": [describe(one) for one in listed]}, _table(listed))
 

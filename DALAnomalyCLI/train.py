@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from DALAnomalyCLI import reporting
-from DALAnomalyCLI.outputs import writing
 from DALAnomalyLib.errors import OutputError
+from DALAnomalyLib.job.result_folder import writing
 
 
 def train(

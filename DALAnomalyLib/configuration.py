@@ -7,10 +7,13 @@ training lives with the training code. Every decision that departs from the pape
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
+import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from DALAnomalyLib.errors import UsageError
@@ -204,6 +207,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return value if isinstance(value, hint) else from_dictionary(hint, _mapping(value, where), where)
+    if origin is types.UnionType:  # a value or None
+        return None if value is None else _convert(arguments[0], value, where)
     if origin is Literal:
         return _checked(value in arguments, value, f"one of {', '.join(map(repr, arguments))}", where)
     if origin is tuple:
@@ -212,13 +217,17 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return tuple(_convert(arguments[0], item, where) for item in value)
         _checked(len(value) == len(arguments), value, f"{len(arguments)} values", where)
         return tuple(_convert(argument, item, where) for argument, item in zip(arguments, value, strict=True))
-    if origin is dict:
+    if origin in (dict, collections.abc.Mapping):
         return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in _mapping(value, where).items()}
     if hint is float:
         _checked(isinstance(value, int | float) and not isinstance(value, bool), value, "a number", where)
         return float(value)
     if hint is int:
         return _checked(isinstance(value, int) and not isinstance(value, bool), value, "a whole number", where)
+    if hint is Any:
+        return value
+    if hint is Path:
+        return Path(_checked(isinstance(value, str), value, "a path", where))
     return _checked(isinstance(value, hint), value, f"a {hint.__name__}", where)
 
 

@@ -81,7 +81,12 @@ class Detector:
 
     @classmethod
     def load(
-        cls, path: Path | None = None, device: str = "auto", atlas: Path | None = None, cache: StepCache | None = None
+        cls,
+        path: Path | None = None,
+        device: str = "auto",
+        atlas: Path | None = None,
+        cache: StepCache | None = None,
+        outline_device: str | None = None,
     ) -> Detector:
         """Load a model file, or the one that ships with the project.
 
@@ -90,13 +95,15 @@ class Detector:
             device: "auto", "cpu", "cuda" or "cuda:<number>".
             atlas: Folder of another atlas, such as SRI24.
             cache: Where results of slow steps are kept; without one, nothing is kept.
+            outline_device: Where the brain is outlined, if not on `device`.
 
         Raises:
             ModelFileError: The file is missing, damaged, changed or of another version.
             DeviceError: The device is absent.
         """
         chosen = resolve_device(device)
-        return cls(load_model(path, chosen), chosen, Equipment(atlas, chosen, cache))
+        outlining = chosen if outline_device is None else resolve_device(outline_device)
+        return cls(load_model(path, chosen), chosen, Equipment(atlas, outlining, cache))
 
     @property
     def metadata(self) -> ModelMetadata:
@@ -112,6 +119,11 @@ class Detector:
     def digest(self) -> str:
         """SHA256 of the model file."""
         return self._model.digest
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Name, version and digest of the model, for records."""
+        return {"name": self.metadata.config.name, "version": self.metadata.version, "sha256": self.digest}
 
     def detect(
         self,
@@ -269,11 +281,7 @@ class Detector:
                 "SimpleITK": version("SimpleITK"),
                 "numpy": np.__version__,
             },
-            "model": {
-                "name": self.metadata.config.name,
-                "version": self.metadata.version,
-                "sha256": self.digest,
-            },
+            "model": self.identity,
             "device": str(self.device),
             "parameters": {
                 "sequence": prepared.sequence,
@@ -281,6 +289,7 @@ class Detector:
                 "score": score_config.kind,
                 "sign": score_config.sign,
                 "threshold": threshold,
+                "minimum_finding_ml": self.metadata.config.minimum_finding_ml,
                 "model_grid_shape": list(prepared.grid.shape),
                 "model_grid_spacing_mm": list(prepared.grid.spacing),
             },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -40,6 +41,23 @@ class Finding:
     mean: float
 
 
+@dataclass(frozen=True, eq=False)
+class ComponentVoxels:
+    """The n voxels of all connected components, in the order of the array (k slowest, i fastest).
+
+    Attributes:
+        where: indices (k, j, i), three integer arrays (n,), as np.nonzero gives them.
+        component: (n,) which component the voxel belongs to, 0 to count - 1, numbered in any way.
+        score: (n,) the voxel's score.
+        count: number of components.
+    """
+
+    where: tuple[Array, ...]
+    component: Array
+    score: Array
+    count: int
+
+
 def find_findings(
     score: Volume, mask: Volume, threshold: float, minimum_volume_ml: float
 ) -> tuple[Volume, tuple[Finding, ...]]:
@@ -61,83 +79,122 @@ def find_findings(
         GeometryError: score and mask are on different grids.
         InputError: the score is NaN inside the mask.
     """
-    _check(score, mask, threshold, minimum_volume_ml)
+    check_limits(threshold, minimum_volume_ml)
+    above = candidates(score, mask, threshold)
+    components, count = ndimage.label(above, structure=_TWENTY_SIX_NEIGHBOURS)
+    where = np.nonzero(components)
+    voxels = ComponentVoxels(where, components[where] - 1, score.array[where], count)
+    label_of_component, findings = list_findings(voxels, score.grid, threshold, minimum_volume_ml)
+    labels = np.zeros(score.grid.shape, dtype=np.uint16)
+    labels[where] = label_of_component[voxels.component]
+    return score.with_array(labels), findings
+
+
+def candidates(score: Volume, mask: Volume, threshold: float) -> Array:
+    """Where score >= threshold inside the mask, bool (D, H, W); raises as `find_findings` does."""
+    if not score.grid.is_close(mask.grid):
+        msg = f"anomaly map ({score.grid.shape}) and mask ({mask.grid.shape}) are on different grids; resample the mask"
+        raise GeometryError(msg)
     inside = mask.array > 0
     if np.isnan(score.array[inside]).any():
         msg = (
             "the anomaly map is NaN inside the mask, so findings cannot be told from background; check the input image"
         )
         raise InputError(msg)
-    components, count = ndimage.label(inside & (score.array >= threshold), structure=_TWENTY_SIX_NEIGHBOURS)
-    regions = _measure(components, count, score)
-    kept = _most_conspicuous_first(regions, score.grid.voxel_volume_ml, minimum_volume_ml)
+    return inside & (score.array >= threshold)
+
+
+def list_findings(
+    voxels: ComponentVoxels, grid: Grid, threshold: float, minimum_volume_ml: float
+) -> tuple[Array, tuple[Finding, ...]]:
+    """Measure components, drop those that are too small and number the rest, the largest peak * volume first.
+
+    Args:
+        voxels: what belongs to which component.
+        grid: the grid of the array that `voxels.where` points into.
+        threshold: what made the components.
+        minimum_volume_ml: smaller findings are dropped; 0 keeps all.
+
+    Returns:
+        The label of every component, uint16 (count,), 0 for those dropped, and the findings ordered by label.
+
+    Raises:
+        UsageError: more findings than a label map can number.
+    """
+    regions = _measure(voxels)
+    kept = _most_conspicuous_first(regions, grid.voxel_volume_ml, minimum_volume_ml)
     if len(kept) > _LARGEST_LABEL:
         msg = (
             f"threshold {threshold:g} leaves {len(kept)} findings, more than the {_LARGEST_LABEL} that a label map can"
             " number; raise the threshold or the smallest volume"
         )
         raise UsageError(msg)
-    renumbered = np.zeros(count + 1, dtype=np.uint16)
-    renumbered[kept + 1] = np.arange(1, len(kept) + 1)
-    findings = tuple(_finding(label, regions, row, score.grid) for label, row in enumerate(kept, start=1))
-    return score.with_array(renumbered[components]), findings
+    labels = np.zeros(voxels.count, dtype=np.uint16)
+    labels[kept] = np.arange(1, len(kept) + 1)
+    return labels, tuple(_findings(regions, kept, grid))
 
 
 @dataclass(frozen=True, eq=False)
 class _Regions:
-    """Row r describes component r + 1: voxels (N,), centre and size (N, 3) in voxels ordered (k, j, i), peak, mean."""
+    """Per component: voxels (N,), centre and size (N, 3) in voxels ordered (k, j, i), peak, mean, first voxel (N,)."""
 
     voxels: Array
     centre: Array
     size: Array
     peak: Array
     mean: Array
+    first: Array
 
 
-def _measure(components: Array, count: int, score: Volume) -> _Regions:
-    where = np.nonzero(components)
-    row = components[where] - 1
-    values = score.array[where].astype(np.float64)
-    voxels = np.bincount(row, minlength=count)
+def _measure(voxels: ComponentVoxels) -> _Regions:
+    component, count = voxels.component, voxels.count
+    score = voxels.score.astype(np.float64)
+    number = np.bincount(component, minlength=count)
     peak = np.full(count, -np.inf)
-    np.maximum.at(peak, row, values)
+    np.maximum.at(peak, component, score)
+    first = np.empty(count, dtype=np.intp)
+    first[component[::-1]] = np.arange(component.size)[::-1]  # of a repeated index the last assignment stays
 
     def mean(weights: Array) -> Array:
-        return np.bincount(row, weights=weights, minlength=count) / voxels
+        return np.bincount(component, weights=weights, minlength=count) / number
 
-    boxes = ndimage.find_objects(components)
-    size = np.array([[axis.stop - axis.start for axis in box] for box in boxes]).reshape(count, 3)
-    centre = np.stack([mean(indices) for indices in where], axis=-1)
-    return _Regions(voxels, centre, size, peak, mean(values))
+    size = np.stack([_extent(indices, component, count) for indices in voxels.where], axis=-1)
+    centre = np.stack([mean(indices) for indices in voxels.where], axis=-1)
+    return _Regions(number, centre, size, peak, mean(score), first)
+
+
+def _extent(indices: Array, component: Array, count: int) -> Array:
+    """How many voxels each component spans along one axis (N,)."""
+    low = np.full(count, np.iinfo(indices.dtype).max, dtype=indices.dtype)
+    high = np.full(count, -1, dtype=indices.dtype)
+    np.minimum.at(low, component, indices)
+    np.maximum.at(high, component, indices)
+    return high - low + 1
 
 
 def _most_conspicuous_first(regions: _Regions, voxel_ml: float, minimum_volume_ml: float) -> Array:
     # Compared in voxels with a little slack: 8 voxels of 0.001 ml must pass a minimum of 0.008 ml.
     large_enough = np.flatnonzero(regions.voxels >= minimum_volume_ml / voxel_ml - 1e-6)
     weight = regions.peak[large_enough] * regions.voxels[large_enough]
-    return large_enough[np.argsort(-weight, kind="stable")]
+    return large_enough[np.lexsort((regions.first[large_enough], -weight))]
 
 
-def _finding(label: int, regions: _Regions, row: int, grid: Grid) -> Finding:
-    x, y, z = lps_to_ras(grid.index_to_physical(regions.centre[row])).tolist()
-    depth, height, width = regions.size[row].tolist()
-    return Finding(
-        label=label,
-        volume_ml=float(regions.voxels[row] * grid.voxel_volume_ml),
-        centroid_ras_mm=(x, y, z),
-        extent_mm=(width * grid.spacing[0], height * grid.spacing[1], depth * grid.spacing[2]),
-        peak=float(regions.peak[row]),
-        mean=float(regions.mean[row]),
-    )
+def _findings(regions: _Regions, kept: Array, grid: Grid) -> Iterator[Finding]:
+    volumes = (regions.voxels[kept] * grid.voxel_volume_ml).tolist()
+    centroids = lps_to_ras(grid.index_to_physical(regions.centre[kept])).tolist()
+    extents = (regions.size[kept][:, ::-1] * np.asarray(grid.spacing)).tolist()
+    peaks, means = regions.peak[kept].tolist(), regions.mean[kept].tolist()
+    rows = zip(volumes, centroids, extents, peaks, means, strict=True)
+    for label, (volume, (x, y, z), (width, height, depth), peak, mean) in enumerate(rows, start=1):
+        yield Finding(label, volume, (x, y, z), (width, height, depth), peak, mean)
 
 
-def _check(score: Volume, mask: Volume, threshold: float, minimum_volume_ml: float) -> None:
-    if not score.grid.is_close(mask.grid):
-        msg = f"anomaly map ({score.grid.shape}) and mask ({mask.grid.shape}) are on different grids; resample the mask"
-        raise GeometryError(msg)
+def check_limits(threshold: float, minimum_volume_ml: float) -> None:
+    """Refuse a threshold that is not positive or a smallest volume that is negative (UsageError)."""
     if not math.isfinite(threshold) or threshold <= 0:
         msg = f"threshold is {threshold}; give a positive number in units of the anomaly score"
         raise UsageError(msg)
+
     if not math.isfinite(minimum_volume_ml) or minimum_volume_ml < 0:
         msg = f"smallest volume is {minimum_volume_ml} ml; give 0 or a positive number"
         raise UsageError(msg)

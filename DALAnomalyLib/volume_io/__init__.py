@@ -6,7 +6,7 @@ full disk without complaint, inflates damaged data, and stacks a DICOM series th
 """
 
 from DALAnomalyLib.volume_io.dicom_series import ScanSeries, list_series
-from DALAnomalyLib.volume_io.reading import READABLE_SUFFIXES, read_mask, read_volume
+from DALAnomalyLib.volume_io.reading import READABLE_SUFFIXES, read_map, read_mask, read_volume
 from DALAnomalyLib.volume_io.scan_description import ScanDescription, describe_scan
 from DALAnomalyLib.volume_io.series_choice import choose_series, describe_series, find_scan
 from DALAnomalyLib.volume_io.sitk_volume import from_sitk, to_sitk
@@ -23,6 +23,7 @@ __all__ = [
     "find_scan",
     "from_sitk",
     "list_series",
+    "read_map",
     "read_mask",
     "read_volume",
     "to_sitk",

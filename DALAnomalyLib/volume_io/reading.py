@@ -82,6 +82,19 @@ def read_mask(path: str | Path, grid: Grid) -> Volume:
     return Volume((mask.array > 0.5).astype(np.uint8), grid)
 
 
+def read_map(path: str | Path) -> Volume:
+    """Read a volume that this project wrote: a score, labels, a pseudo-healthy image.
+
+    Returns:
+        (D, H, W) in the file's own type. Unlike a scan it may be empty.
+
+    Raises:
+        InputError: missing, unreadable or truncated; not one 3D scalar image.
+        GeometryError: the header's geometry is impossible.
+    """
+    return _read(Path(path))
+
+
 def _describe(grid: Grid) -> str:
     numbers = [" x ".join(f"{value:.4g}" for value in values) for values in (grid.shape[::-1], grid.spacing)]
     origin = ", ".join(f"{value:.2f}" for value in grid.origin)

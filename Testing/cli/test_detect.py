@@ -19,8 +19,9 @@ import pytest
 import SimpleITK as sitk
 from typer.testing import Result
 
-from DALAnomalyCLI.detect import FINDING_COLUMNS, RESULT_FILES
+from DALAnomalyCLI.detect import RESULT_FILES
 from DALAnomalyLib.configuration import STEPS
+from DALAnomalyLib.job.findings_table import FINDING_COLUMNS
 from DALAnomalyLib.volume import Grid, Volume
 from DALAnomalyLib.volume_io import read_volume, to_sitk, write_volume
 
@@ -115,7 +116,16 @@ def test_manifest_records_the_run(result: tuple[Path, Path], model_file: Path) -
     assert manifest["tool"] == "DALAnomaly"
     assert manifest["input"]["name"] == "scan.nii.gz"
     assert manifest["input"]["shape_kji"] == [36, 44, 36]
-    assert manifest["requested"] == {"sequence": "T2", "device": "cpu", "threshold": 0.01, "sign": None}
+    preprocessing = manifest["requested"].pop("preprocessing")
+    assert manifest["requested"] == {
+        "sequence": "T2",
+        "device": "cpu",
+        "mode": "full",
+        "threshold": 0.01,
+        "sign": None,
+    }
+    assert preprocessing["skip"] is None
+    assert preprocessing["series"] is None
     assert manifest["parameters"]["sequence"] == "T2"
     assert manifest["parameters"]["threshold"] == 0.01
     assert manifest["parameters"]["sequence_evidence"]
@@ -147,8 +157,9 @@ def test_picture_of_the_preprocessing_is_always_there(result: tuple[Path, Path])
 def test_steps_are_left_out_as_asked_and_unknown_ones_refused(detect: Run, scan: Path, tmp_path: Path) -> None:
     skip = "brain_extraction,n4,registration,standardisation"
     assert detect(scan, "-o", tmp_path / "out", "--skip", skip).exit_code == 0
-    steps = json.loads((tmp_path / "out" / "manifest.json").read_text())["steps"]
-    assert {step["name"] for step in steps if step["status"] == "skipped"} == set(skip.split(","))
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert {step["name"] for step in manifest["steps"] if step["status"] == "skipped"} == set(skip.split(","))
+    assert manifest["requested"]["preprocessing"]["skip"] == skip
     refused = detect(scan, "-o", tmp_path / "other", "--skip", "n5")
     assert_failed(refused.exit_code, refused.stderr, 2, "n5", ", ".join(STEPS))
     assert not (tmp_path / "other").exists()
@@ -632,11 +643,13 @@ def test_unexpected_error_hides_its_traceback_unless_asked(
 ) -> None:
     from DALAnomalyCLI.detect import DetectOptions, run_detect
     from DALAnomalyCLI.reporting import make_reporter
+    from DALAnomalyLib.job.request import DetectionRequest
 
-    def broken(model: Path | None, device: str) -> Any:
+    def broken(*_asked: Any) -> Any:
         raise ZeroDivisionError("a defect")
 
-    code = run_detect(DetectOptions((scan,), tmp_path / "out"), make_reporter(debug=debug), broken)
+    options = DetectOptions((DetectionRequest(scan, tmp_path / "out"),))
+    code = run_detect(options, make_reporter(debug=debug), broken)
     err = capsys.readouterr().err
     assert code == 1
     assert "unexpected ZeroDivisionError: a defect; run again with --debug for the traceback" in err

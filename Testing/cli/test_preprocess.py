@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +42,9 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     return record
 
 
-def test_a_scan_is_prepared_and_every_step_recorded(preprocess: Preprocess, scan: Path, tmp_path: Path) -> None:
+def test_a_scan_is_prepared_and_every_step_recorded(
+    preprocess: Preprocess, scan: Path, model_file: Path, tmp_path: Path
+) -> None:
     done = preprocess(scan, "-o", tmp_path / "out", "--sequence", "T2")
     assert done.exit_code == 0, done.output
     assert names(tmp_path / "out") == UNREGISTERED
@@ -52,6 +55,8 @@ def test_a_scan_is_prepared_and_every_step_recorded(preprocess: Preprocess, scan
     assert all(step["seconds"] >= 0 for step in record["steps"])
     assert record["sequence"] == "T2"
     assert record["input"]["name"] == "scan.nii.gz"
+    assert record["model"]["sha256"] == hashlib.sha256(model_file.read_bytes()).hexdigest()
+    assert record["requested"]["preprocessing"]["extraction"] == "auto"
     assert set(record["outputs"]) == UNREGISTERED - {"manifest.json"}
     assert done.stdout.startswith("scan.nii.gz: T2, ")
     assert imread(tmp_path / "out" / "qc.png").shape[1] > 1000
@@ -184,6 +189,7 @@ def test_nothing_of_the_patient_is_in_any_result_of_a_dicom_folder(
     record = manifest_of(out)
     assert record["input"]["name"] == "DICOM series"
     assert record["input"]["files"] == 48
+    assert record["requested"]["preprocessing"]["series"] == 2
     evidence = next(step["evidence"] for step in record["steps"] if step["name"] == "sequence")
     assert evidence.startswith("DICOM: spin echo, TR 450 ms, TE 12 ms")
 

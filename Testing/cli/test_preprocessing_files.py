@@ -125,7 +125,7 @@ def test_without_registration_nothing_claims_to_be_in_the_atlas(tmp_path: Path) 
 @pytest.mark.parametrize(("accepted", "sequence"), [(True, "T1"), (True, "FLAIR"), (False, "T1")])
 def test_the_picture_is_drawn_with_or_without_the_atlas(tmp_path: Path, accepted: bool, sequence: str) -> None:
     """Even for a sequence that the atlas does not have."""
-    write_quality_file(tmp_path, prepared(accepted, sequence), DETECTOR, "scan.nii.gz")
+    write_quality_file(tmp_path / QUALITY_FILE, prepared(accepted, sequence), DETECTOR, "scan.nii.gz")
     picture = imread(tmp_path / QUALITY_FILE)
     assert picture.shape[0] > 400
     assert picture.shape[1] > 1000

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 
 import pytest
 import typer
 
-from DALAnomalyCLI.reporting import cancel_on_signals, exit_code_of, exit_with_message, make_reporter, one_line
+from DALAnomalyCLI.reporting import exit_with_message, make_reporter
 from DALAnomalyLib import errors
-from DALAnomalyLib.progress import CancelToken
 
 EXPECTED = [
     getattr(errors, name)
@@ -49,17 +46,6 @@ def test_debug_adds_the_traceback_on_the_error_stream(as_json: bool, capsys: pyt
     assert "Traceback" not in out
 
 
-def test_missing_package_says_how_to_install_it() -> None:
-    error = ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
-    assert one_line(error) == (
-        "the Python package matplotlib is missing; install it with: pip install 'dal-anomaly[cli]'"
-    )
-
-
-def test_interruption_counts_as_cancelled() -> None:
-    assert exit_code_of(KeyboardInterrupt()) == errors.CancelledError.exit_code == 130
-
-
 def test_exit_of_a_command_passes_without_a_message(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit) as caught, exit_with_message(make_reporter()):
         raise typer.Exit(7)
@@ -70,6 +56,7 @@ def test_exit_of_a_command_passes_without_a_message(capsys: pytest.CaptureFixtur
 def speak(reporter_options: dict[str, bool]) -> None:
     with make_reporter(**reporter_options) as reporter:
         reporter.progress("a.nii", "reading", 0.25)
+        reporter.notice("a.nii", "trying again on the CPU")
         reporter.result("a.nii", {"output": "out"}, "a.nii: 1 finding")
         reporter.error("b.nii", errors.InputError("b.nii: no such file"))
         reporter.note("1 of 2 inputs done")
@@ -80,6 +67,7 @@ def test_json_lines_carry_progress_results_and_errors_and_nothing_else(capsys: p
     out, err = capsys.readouterr()
     assert [json.loads(line) for line in out.splitlines()] == [
         {"event": "progress", "input": "a.nii", "stage": "reading", "fraction": 0.25},
+        {"event": "notice", "input": "a.nii", "message": "trying again on the CPU"},
         {"event": "result", "input": "a.nii", "output": "out"},
         {"event": "error", "input": "b.nii", "kind": "InputError", "message": "b.nii: no such file", "exit_code": 3},
     ]
@@ -89,7 +77,7 @@ def test_json_lines_carry_progress_results_and_errors_and_nothing_else(capsys: p
 def test_quiet_json_leaves_out_the_progress(capsys: pytest.CaptureFixture[str]) -> None:
     speak({"as_json": True, "quiet": True})
     events = [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
-    assert events == ["result", "error"]
+    assert events == ["notice", "result", "error"]
 
 
 def test_quiet_prints_errors_only(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +88,7 @@ def test_quiet_prints_errors_only(capsys: pytest.CaptureFixture[str]) -> None:
 def test_results_go_to_standard_output_and_errors_to_the_error_stream(capsys: pytest.CaptureFixture[str]) -> None:
     speak({})
     assert capsys.readouterr() == (
-        "a.nii: 1 finding\n1 of 2 inputs done\n",
+        "a.nii: trying again on the CPU\na.nii: 1 finding\n1 of 2 inputs done\n",
         "dal-anomaly: error: b.nii: no such file\n",
     )
 
@@ -112,33 +100,6 @@ def test_progress_on_a_terminal_does_not_swallow_results(
     monkeypatch.setenv("TERM", "xterm")
     speak({})
     out, err = capsys.readouterr()
-    assert out == "a.nii: 1 finding\n1 of 2 inputs done\n"
+    assert out == "a.nii: trying again on the CPU\na.nii: 1 finding\n1 of 2 inputs done\n"
     assert "reading" in err, "the progress bar is drawn"
     assert "dal-anomaly: error: b.nii: no such file\n" in err
-
-
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_first_signal_cancels_and_the_second_interrupts(name: str) -> None:
-    number = getattr(signal, name, None)
-    if number is None or os.name == "nt":
-        pytest.skip(f"no {name} on this system")
-    before = signal.getsignal(number)
-    token = CancelToken()
-    with cancel_on_signals(token):
-        signal.raise_signal(number)
-        assert token.cancelled
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(number)
-    assert signal.getsignal(number) is before
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP on this system")
-def test_signal_ignored_by_the_parent_stays_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        token = CancelToken()
-        with cancel_on_signals(token):
-            signal.raise_signal(signal.SIGHUP)
-        assert not token.cancelled
-    finally:
-        signal.signal(signal.SIGHUP, before)

@@ -41,11 +41,12 @@ def placed(
     backend: Any = "simpleitk",
     likely: str = "T1",
     cache: Path | None = None,
+    second_outline: bool = True,
 ) -> tuple[PlacedScan, StepLog]:
     log = StepLog(skip)
     equipment = Equipment(device=CPU, step_cache=None if cache is None else StepCache(cache))
     request = ScanRequest(volume, brain_mask=mask, extraction=extraction)
-    config = PreprocessingConfig(skip, backend)
+    config = PreprocessingConfig(skip, backend, second_outline=second_outline)
     return place_scan(request, lambda *_: likely, config, equipment, log), log
 
 
@@ -321,6 +322,22 @@ def test_a_large_rotation_is_warned_of(registering: Registering, degrees: float,
     assert result.moved.grid == turn.move_grid(result.scan.grid)
     warning = f"the head had to be turned by {degrees:.0f} degrees; check the orientation in the scan's header"
     assert (warning in log.warnings) == warned
+
+
+@pytest.mark.parametrize(("degrees", "wanted", "outlines"), [(5, True, 1), (20, True, 2), (20, False, 1)])
+def test_an_askew_head_is_outlined_again_unless_that_is_not_wanted(
+    registering: Registering, monkeypatch: pytest.MonkeyPatch, degrees: float, wanted: bool, outlines: int
+) -> None:
+    registering(atlas_phantom.motion(degrees, (0, 1, 1), (0, 0, 0)))
+    shown: list[Volume] = []
+
+    def outline(volume: Volume, *_how: Any) -> FoundBrain:
+        shown.append(volume)
+        return FoundBrain(volume.with_array(brain_mask().array), "network", "outlined as told")
+
+    monkeypatch.setattr(chain, "find_brain", outline)
+    placed(scan(), skip=("n4",), second_outline=wanted)
+    assert len(shown) == outlines
 
 
 def test_a_head_that_the_header_turns_upside_down_is_turned_back() -> None:

@@ -56,7 +56,7 @@ def test_every_field_survives_the_way_through_plain_values(through) -> None:
             modality_reuse=False,
         ),
         score=ScoreConfig("ssim", "gaussian11", 5, 7, 9, "positive"),
-        preprocessing=PreprocessingConfig(("n4", "crop"), "greedy", "atlas", second_pass=True),
+        preprocessing=PreprocessingConfig(("n4", "crop"), "greedy", "atlas", second_pass=True, second_outline=False),
         minimum_finding_ml=1.5,
     )
     for section, default in (

@@ -305,6 +305,7 @@ def test_provenance_is_complete_plain_and_free_of_paths(tmp_path: Path) -> None:
             "score": "hybrid",
             "sign": "absolute",
             "threshold": THRESHOLD,
+            "minimum_finding_ml": 0.1,
             "model_grid_shape": [24, 28, 24],
             "model_grid_spacing_mm": [6.5, 6.5, 6.5],
         },

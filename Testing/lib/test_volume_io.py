@@ -18,7 +18,7 @@ import SimpleITK as sitk
 
 from DALAnomalyLib.errors import DALAnomalyError, GeometryError, InputError, OutputError
 from DALAnomalyLib.volume import Grid, Volume, lps_to_ras
-from DALAnomalyLib.volume_io import from_sitk, read_mask, read_volume, to_sitk, write_volume
+from DALAnomalyLib.volume_io import from_sitk, read_map, read_mask, read_volume, to_sitk, write_volume
 
 SHAPE = (20, 24, 28)
 SPACING = (3.0, 4.0, 5.0)
@@ -497,3 +497,15 @@ except OutputError as error:
     assert done.stdout.startswith(f"{path}: could not be written completely")
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_a_map_keeps_its_type_and_may_be_empty(tmp_path: Path, kind: type) -> None:
+    grid = Grid((9, 10, 11), (1.0, 2.0, 3.0))
+    write_volume(Volume(np.zeros(grid.shape, kind), grid), tmp_path / "map.nii")
+    volume = read_map(tmp_path / "map.nii")
+    assert volume.array.dtype == kind
+    assert volume.grid.is_close(grid)
+    assert not volume.array.any()
+    with pytest.raises(InputError, match=r"other\.nii: no such file"):
+        read_map(tmp_path / "other.nii")

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from DALAnomalyCLI.preprocessing_options import BACKENDS, EXTRACTIONS, PREPROCESSED, WINDOWS, PreprocessingOptions
 from DALAnomalyLib.configuration import STEPS, PreprocessingConfig, preset
 from DALAnomalyLib.errors import UsageError
+from DALAnomalyLib.job.preprocessing_options import BACKENDS, EXTRACTIONS, PREPROCESSED, WINDOWS, PreprocessingOptions
 from DALAnomalyLib.preprocessing.extraction_choice import METHODS
+from Testing.lib.job_inputs import write_inputs
 
 OF_THE_MODEL = PreprocessingConfig(("crop",), "greedy", "atlas", second_pass=True)
 
@@ -72,9 +73,8 @@ def test_the_options_are_those_of_the_library() -> None:
         PreprocessingOptions(window=window).over(PreprocessingConfig())
 
 
-def test_the_detector_is_loaded_with_cache_and_atlas_as_wished(
-    model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_detector_is_loaded_with_cache_and_atlas_as_wished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, model_file = write_inputs(tmp_path / "in")
     monkeypatch.setenv("DAL_CACHE", str(tmp_path / "cache"))
     without = PreprocessingOptions(cache=False).load_detector(model_file, "cpu")
     assert without.metadata.config == preset("tiny")

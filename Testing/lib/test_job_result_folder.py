@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from DALAnomalyCLI.outputs import refuse_existing, result_folder, stem_of, unique_stems, writing
 from DALAnomalyLib.errors import OutputError
+from DALAnomalyLib.job.result_folder import refuse_existing, result_folder, writing
 
 NAMES = ("a.txt", "b.txt")
 
@@ -29,33 +29,6 @@ def write_half(final: Path, force: bool = False) -> None:
 
 def entries(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("name", "stem"),
-    [
-        ("scan.nii.gz", "scan"),
-        ("scan.T1.NII", "scan.T1"),
-        ("scan.nrrd", "scan"),
-        ("scan.mha", "scan"),
-        ("series", "series"),
-    ],
-)
-def test_stem_is_the_name_without_its_image_suffix(tmp_path: Path, name: str, stem: str) -> None:
-    assert stem_of(tmp_path / name) == stem
-
-
-def test_stem_of_the_current_folder_is_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "series").mkdir()
-    monkeypatch.chdir(tmp_path / "series")
-    assert stem_of(Path(".")) == "series"
-
-
-def test_stems_are_unique_also_where_case_does_not_count() -> None:
-    paths = [Path("a/scan.nii"), Path("b/scan.nii.gz"), Path("c/scan_2.nii"), Path("d/SCAN.mha")]
-    stems = unique_stems(paths)
-    assert stems == ["scan", "scan_2", "scan_2_2", "SCAN_3"]
-    assert len({stem.casefold() for stem in stems}) == len(paths)
 
 
 def test_result_appears_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -181,7 +154,7 @@ def run_and_kill(final: Path, moment: str) -> None:
     code = f"""
         import os, signal
         from pathlib import Path
-        from DALAnomalyCLI import outputs
+        from DALAnomalyLib.job import result_folder as outputs
 
         def die(*arguments):
             os.kill(os.getpid(), signal.SIGKILL)

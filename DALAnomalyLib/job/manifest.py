@@ -6,8 +6,7 @@ import hashlib
 import math
 import platform
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -16,12 +15,44 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from DALAnomalyLib import __version__
+from DALAnomalyLib.errors import InputError
 
 if TYPE_CHECKING:
-    from DALAnomalyLib.preprocessing.steps import StepRecord
+    from DALAnomalyLib.detector import Detector
 
 MANIFEST_VERSION = 1
+RESEARCH_USE = "Research use only. Not for diagnosis."
 _CHUNK = 1 << 20
+
+
+def run_record(
+    detector: Detector,
+    inputs: Mapping[str, Any],
+    requested: Mapping[str, Any],
+    outcome: Mapping[str, Any],
+    started: datetime,
+) -> dict[str, Any]:
+    """What every run records; the digests of its outputs are added when they are written.
+
+    Args:
+        detector: what ran, on which device.
+        inputs: name of each input to its description, see `describe_input`.
+        requested: the user's wishes; of paths only the last name is kept.
+        outcome: what came of it.
+        started: with its time zone.
+    """
+    return {
+        "tool": "DALAnomaly",
+        "manifest_version": MANIFEST_VERSION,
+        "notice": RESEARCH_USE,
+        "versions": versions(),
+        "model": detector.identity,
+        "device": str(detector.device),
+        **inputs,
+        "requested": plain(requested),
+        **plain(outcome),
+        "times": describe_times(started),
+    }
 
 
 def versions() -> dict[str, str]:
@@ -52,6 +83,22 @@ def describe_input(path: Path) -> dict[str, Any]:
     digests = sorted(_digest(file) for file in files)
     digest = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
     return {"name": shown_name(path), "files": len(files), "sha256": digest}
+
+
+def describe_inputs(scan: Path, brain_mask: Path | None) -> dict[str, Any]:
+    """Both inputs of a run, as `run_record` takes them; to be asked for at once, for a file may vanish during the run.
+
+    Raises:
+        InputError: a file has vanished already.
+    """
+    try:
+        return {
+            "input": describe_input(scan),
+            "brain_mask": None if brain_mask is None else describe_input(brain_mask),
+        }
+    except OSError as error:
+        msg = f"{error.filename}: cannot be read any more ({error.strerror}); leave it in its place during the run"
+        raise InputError(msg) from error
 
 
 def shown_name(path: Path) -> str:
@@ -98,12 +145,6 @@ def describe_times(started: datetime) -> dict[str, Any]:
         "finished": finished.isoformat(timespec="seconds"),
         "seconds": round((finished - started).total_seconds(), 3),
     }
-
-
-def steps(records: Iterable[StepRecord]) -> list[dict[str, Any]]:
-    """What preprocessing did, step by step, with its parameters and times."""
-    listed: list[dict[str, Any]] = plain([asdict(record) for record in records])
-    return listed
 
 
 def plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import DALAnomalyLib
-from DALAnomalyCLI import manifest
+from DALAnomalyLib.job import manifest
 
 
 def sha256(data: bytes) -> str:

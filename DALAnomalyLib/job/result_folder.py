@@ -11,40 +11,15 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from DALAnomalyLib.errors import OutputError
 
-IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".dcm")
 _HARMLESS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 _FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
-
-
-def stem_of(path: Path) -> str:
-    """Name of a scan without its image suffix; of a DICOM folder, the folder's own name."""
-    name = path.resolve().name
-    for suffix in IMAGE_SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)] or "scan"
-    return name or "scan"
-
-
-def unique_stems(paths: Iterable[Path]) -> list[str]:
-    """One folder name per path, in order; repeated names get `_2`, `_3`, also where only the case differs."""
-    taken: set[str] = set()
-    stems: list[str] = []
-    for path in paths:
-        stem = candidate = stem_of(path)
-        number = 1
-        while candidate.casefold() in taken:
-            number += 1
-            candidate = f"{stem}_{number}"
-        taken.add(candidate.casefold())
-        stems.append(candidate)
-    return stems
 
 
 @contextmanager
@@ -58,10 +33,10 @@ def writing(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            msg = f"{target}: the disk is full; free some space or choose another folder with -o"
+            msg = f"{target}: the disk is full; free some space or choose another folder"
         else:
             reason = error.strerror or str(error)
-            msg = f"{target}: cannot be written ({reason}); choose another folder with -o"
+            msg = f"{target}: cannot be written ({reason}); choose another folder"
         raise OutputError(msg) from error
 
 
@@ -77,15 +52,15 @@ def refuse_existing(final: Path, names: Collection[str], force: bool) -> None:
         if not final.exists():
             return
         if not final.is_dir():
-            msg = f"{final}: is a file, not a folder; choose another folder with -o"
+            msg = f"{final}: is a file, not a folder; choose another folder"
             raise OutputError(msg)
         present = sorted(entry.name for entry in final.iterdir() if entry.name not in _HARMLESS)
     foreign = [name for name in present if name not in names]
     if foreign:
-        msg = f"{final}: holds files that are no result of this command ({foreign[0]}); choose another folder with -o"
+        msg = f"{final}: holds files that are no result of this command ({foreign[0]}); choose another folder"
         raise OutputError(msg)
     if present and not force:
-        msg = f"{final}: holds a result already; add --force to replace it or choose another folder with -o"
+        msg = f"{final}: holds a result already; add --force to replace it or choose another folder"
         raise OutputError(msg)
 
 
@@ -173,7 +148,7 @@ def _lock(final: Path) -> Iterator[None]:
         handle = path.open("a")
     with handle:
         if not _try_lock(handle):
-            msg = f"{final}: another run is writing this result; wait for it or choose another folder with -o"
+            msg = f"{final}: another run is writing this result; wait for it or choose another folder"
             raise OutputError(msg)
         try:
             yield

@@ -1,0 +1,118 @@
+"""Taking the result away: images, report, DICOM objects, diagnostics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from DALAnomalyLib.errors import DALAnomalyError
+from DALAnomalySlicer.export.diagnostics import diagnostics_text
+from DALAnomalySlicer.export.dicom_objects import write_dicom_objects
+from DALAnomalySlicer.export.report import write_report
+from DALAnomalySlicer.export.volumes import write_volumes
+from DALAnomalySlicer.scene_export import context_of
+
+if TYPE_CHECKING:
+    from DALAnomalySlicer.detection_result import DetectionResult
+    from DALAnomalySlicer.export.export_context import ExportContext
+    from DALAnomalySlicer.live_findings import LiveFindings
+    from DALAnomalySlicer.parameter_node import DALAnomalyParameterNode
+
+
+class ExportSection:
+    """Asks where to write, writes, and says what was written.
+
+    Attributes:
+        ask_folder, ask_file: how the user is asked; "" when the user thinks better of it.
+    """
+
+    def __init__(self, ui: Any, log_tail: Callable[[], str]) -> None:
+        """Connect the section's widgets; nothing but diagnostics works until there is a result, see `show`."""
+        self.ask_folder: Callable[[str], str] = _ask_folder
+        self.ask_file: Callable[[str, str, str], str] = _ask_file
+        self._ui = ui
+        self._log_tail = log_tail
+        self._scan: slicer.vtkMRMLScalarVolumeNode | None = None
+        self._result: DetectionResult | None = None
+        self._live: LiveFindings | None = None
+        self._parameters: DALAnomalyParameterNode | None = None
+        ui.exportImagesButton.connect("clicked()", self._export_images)
+        ui.exportReportButton.connect("clicked()", self._export_report)
+        ui.exportDicomButton.connect("clicked()", self._export_dicom)
+        ui.diagnosticsButton.connect("clicked()", self._copy_diagnostics)
+        self.clear()
+
+    def show(
+        self,
+        scan: slicer.vtkMRMLScalarVolumeNode,
+        result: DetectionResult,
+        live: LiveFindings,
+        parameters: DALAnomalyParameterNode,
+    ) -> None:
+        """Offer this result."""
+        self._scan, self._result, self._live, self._parameters = scan, result, live, parameters
+        self._enable(True)
+
+    def clear(self) -> None:
+        """There is no result."""
+        self._scan = self._result = self._live = self._parameters = None
+        self._enable(False)
+
+    def context(self) -> ExportContext:
+        """The result as the user judged it."""
+        parameters = self._parameters
+        return context_of(self._scan, self._result, self._live, parameters.threshold, parameters.minimumVolume)
+
+    def _enable(self, there_is_a_result: bool) -> None:
+        for button in (self._ui.exportImagesButton, self._ui.exportReportButton, self._ui.exportDicomButton):
+            button.enabled = there_is_a_result
+
+    def _export_images(self) -> None:
+        folder = self.ask_folder(_("Folder for the images"))
+        if folder:
+            self._write(lambda: write_volumes(self.context(), Path(folder) / "DALAnomaly images"), folder)
+
+    def _export_dicom(self) -> None:
+        folder = self.ask_folder(_("Folder for the DICOM files"))
+        if folder:
+            self._write(lambda: write_dicom_objects(self.context(), Path(folder) / "DALAnomaly DICOM"), folder)
+
+    def _export_report(self) -> None:
+        path = self.ask_file(_("Report"), "DALAnomaly report.html", _("Web page (*.html)"))
+        if path:
+            self._write(lambda: write_report(self.context(), Path(path)), path)
+
+    def _write(self, action: Callable[[], object], target: str) -> None:
+        """Do it, and say how it went in the panel; what nobody foresaw gets Slicer's own dialog."""
+        with slicer.util.tryWithErrorDisplay(_("The export failed."), waitCursor=True):
+            try:
+                action()
+            except DALAnomalyError as error:
+                self._ui.exportLabel.text = str(error)
+            else:
+                self._ui.exportLabel.text = _("Written to {target}.").format(target=target)
+
+    def _copy_diagnostics(self) -> None:
+        result = self._result
+        text = diagnostics_text(
+            None if result is None else result.manifest,
+            () if result is None else result.warnings,
+            self._log_tail(),
+            {"3D Slicer": f"{slicer.app.majorVersion}.{slicer.app.minorVersion}"},
+            [] if self._scan is None else [self._scan.GetName()],
+        )
+        slicer.app.clipboard().setText(text)
+        self._ui.exportLabel.text = _("Copied; it holds nothing about the patient.")
+
+
+def _ask_folder(title: str) -> str:
+    return qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title)
+
+
+def _ask_file(title: str, name: str, kind: str) -> str:
+    return qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), title, name, kind)

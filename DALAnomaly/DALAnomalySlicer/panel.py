@@ -1,0 +1,168 @@
+"""The module's panel: one scan, one run, one result at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+import slicer
+from slicer.util import VTKObservationMixin
+
+from DALAnomalyLib.errors import DALAnomalyError
+from DALAnomalySlicer.compare_section import CompareSection
+from DALAnomalySlicer.detection_result import DetectionResult
+from DALAnomalySlicer.export_section import ExportSection
+from DALAnomalySlicer.findings_section import FindingsSection
+from DALAnomalySlicer.parameter_node import DALAnomalyParameterNode
+from DALAnomalySlicer.result_nodes import ResultNodes, find_results, update_results
+from DALAnomalySlicer.run_section import RunSection
+from DALAnomalySlicer.sample_scans import load_sample
+from DALAnomalySlicer.scan_section import ScanSection
+from DALAnomalySlicer.side_by_side import register_layout
+from DALAnomalySlicer.stored_result import read_stored_result
+from DALAnomalySlicer.torch_installation import Confirm, install_torch
+
+
+class Panel(VTKObservationMixin):
+    """Connects the sections: a run's result goes to findings, comparison and export.
+
+    Attributes:
+        parameters: the choices that are followed; None while another module is shown.
+        confirm: how the user is asked before anything is installed.
+    """
+
+    def __init__(self, root: Any, confirm: Confirm = slicer.util.confirmOkCancelDisplay) -> None:
+        """Take the widgets below `root`; see `use`."""
+        super().__init__()
+        register_layout()
+        ui = slicer.util.childWidgetVariables(root)
+        self.confirm = confirm
+        self.ui = ui
+        self.scan = ScanSection(ui)
+        self.run = RunSection(ui, self._on_result)
+        self.compare = CompareSection(ui)
+        self.findings = FindingsSection(ui, self.compare.findings_changed)
+        self.export = ExportSection(ui, lambda: ui.logText.plainText)
+        self.parameters: DALAnomalyParameterNode | None = None
+        self._connection: int | None = None
+        self._shown_scan: slicer.vtkMRMLScalarVolumeNode | None = None
+        ui.detectButton.connect("clicked()", self.detect_or_cancel)
+        ui.sampleButton.connect("clicked()", self.try_sample)
+        self._shortcuts = [
+            _shortcut(root, key, action)
+            for key, action in (
+                ("N", self.findings.next),
+                ("P", self.findings.previous),
+                ("F", self.compare.flicker),
+            )
+        ]
+
+    def use(self, parameters: DALAnomalyParameterNode) -> None:
+        """Follow these choices, and show the result that the scene holds for their scan."""
+        self.rest()
+        self.parameters = parameters
+        # not `connectGui`, which does the same but returns no tag to disconnect by (Slicer issue 7547)
+        self._connection = parameters.connectParametersToGui(_named_widgets(self.ui))
+        self.scan.use(parameters)
+        self.addObserver(parameters.parameterNode, "ModifiedEvent", self._on_choice)
+        self._show_stored_result()
+        for shortcut in self._shortcuts:
+            shortcut.setEnabled(True)
+
+    def rest(self) -> None:
+        """Follow nothing, as when another module is shown; a run goes on."""
+        self.removeObservers()
+        for shortcut in self._shortcuts:
+            shortcut.setEnabled(False)
+        if self.parameters is not None:
+            self.parameters.disconnectGui(self._connection)
+            self.parameters = None
+            self.scan.use(None)
+
+    def forget(self) -> None:
+        """The scene closes: stop what is running, and let go of its nodes."""
+        self.run.cancel()
+        self.rest()
+        self._show_nothing()
+
+    def detect_or_cancel(self) -> None:
+        """The button: begin, or stop what was begun."""
+        if self.run.running:
+            self.run.cancel()
+        elif self._torch_is_there():
+            self.run.start(self.parameters.inputVolume, self.scan.options())
+
+    def try_sample(self) -> None:
+        """Load the bundled scan and detect its lesion."""
+        if not self.run.running:
+            self.parameters.inputVolume = load_sample("T2")
+            self.detect_or_cancel()
+
+    def _torch_is_there(self) -> bool:
+        self.scan.look_again()
+        if self.scan.torch_installed:
+            return True
+        try:
+            installed = install_torch(self.confirm)
+        except DALAnomalyError as error:
+            self.run.on_failure(str(error), "")
+            return False
+        self.scan.look_again()
+        return installed
+
+    def _on_choice(self, caller: Any, event: Any) -> None:
+        self.scan.refresh()
+        if self.parameters.inputVolume is not self._shown_scan:
+            self._show_stored_result()
+
+    def _on_result(self, scan: slicer.vtkMRMLScalarVolumeNode, result: DetectionResult, seconds: float) -> None:
+        nodes = update_results(scan, result, find_results(scan))
+        self.scan.remember_seconds(seconds)
+        if self.parameters is None or self.parameters.inputVolume is not scan:
+            return  # it waits in the scene until its scan is chosen again
+        self.parameters.threshold = result.threshold
+        self.parameters.minimumVolume = result.minimum_finding_ml
+        self._show(scan, nodes, result)
+
+    def _show_stored_result(self) -> None:
+        """What the scene holds for the chosen scan, as after reopening it."""
+        scan = self.parameters.inputVolume
+        nodes = None if scan is None else find_results(scan)
+        if nodes is None:
+            self._show_nothing()
+            self._shown_scan = scan
+            return
+        try:
+            self._show(scan, nodes, read_stored_result(nodes))
+        except DALAnomalyError as error:
+            self._show_nothing()
+            self._shown_scan = scan
+            self.run.on_failure(str(error), "")
+
+    def _show(self, scan: slicer.vtkMRMLScalarVolumeNode, nodes: ResultNodes, result: DetectionResult) -> None:
+        self._shown_scan = scan
+        self.findings.show(nodes, result, self.parameters)
+        self.compare.show(scan, nodes, self.parameters)
+        self.export.show(scan, result, self.findings.live, self.parameters)
+        self.run.show_warnings(result.warnings)
+
+    def _show_nothing(self) -> None:
+        self._shown_scan = None
+        for section in (self.findings, self.compare, self.export):
+            section.clear()
+        self.run.show_warnings(())
+
+
+def _named_widgets(ui: Any) -> dict[str, Any]:
+    """The widgets that name a parameter in the .ui file, by that name."""
+    named = {widget.property("SlicerParameterName"): widget for widget in vars(ui).values()}
+    return {name: widget for name, widget in named.items() if name}
+
+
+def _shortcut(root: Any, key: str, action: Any) -> Any:
+    """A key that works wherever the keyboard is, in the slice views above all; enabled while the panel is shown."""
+    shortcut = qt.QShortcut(slicer.util.mainWindow() or root)
+    shortcut.setKey(qt.QKeySequence(key))
+    shortcut.connect("activated()", action)
+    shortcut.setEnabled(False)
+    return shortcut

@@ -1,0 +1,54 @@
+"""Every choice of the panel, saved with the scene."""
+
+# No `from __future__ import annotations`: the wrapper looks at the types themselves.
+
+import enum
+from typing import Annotated
+
+from slicer import vtkMRMLDisplayableNode, vtkMRMLScalarVolumeNode
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+
+
+class Sequence(enum.Enum):
+    AUTO = "auto"
+    T1 = "T1"
+    T2 = "T2"
+
+    def label(self) -> str:
+        return _("Automatic") if self is Sequence.AUTO else self.value
+
+
+class Mode(enum.Enum):
+    FULL = "full"
+    QUICK = "quick"
+
+    def label(self) -> str:
+        return {Mode.FULL: _("Full"), Mode.QUICK: _("Quick")}[self]
+
+
+class OpacityMode(enum.Enum):
+    CONSTANT = "constant"
+    PROPORTIONAL = "proportional"
+
+    def label(self) -> str:
+        return {OpacityMode.CONSTANT: _("Constant"), OpacityMode.PROPORTIONAL: _("Grows with the score")}[self]
+
+
+@parameterNodeWrapper
+class DALAnomalyParameterNode:
+    """What the user chose.
+
+    `brainMask`, `device` and `threshold` are tied to their widgets by hand: the mask is a segmentation or a label map,
+    which devices there are depends on the machine, and how far the threshold goes on the result.
+    """
+
+    inputVolume: vtkMRMLScalarVolumeNode
+    brainMask: vtkMRMLDisplayableNode
+    sequence: Sequence = Sequence.AUTO
+    mode: Mode = Mode.FULL
+    device: str = "auto"
+    threshold: float = 0.0
+    minimumVolume: Annotated[float, WithinRange(0.0, 50.0)] = 0.1
+    opacity: Annotated[float, WithinRange(0.0, 1.0)] = 1.0
+    opacityMode: OpacityMode = OpacityMode.PROPORTIONAL

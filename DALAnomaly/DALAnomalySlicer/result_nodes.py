@@ -1,0 +1,150 @@
+"""The result of a detection as MRML nodes, beside the scan in the subject hierarchy, on its grid, under its transform.
+
+Running again updates the nodes that are there; those that the user has removed are made anew.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+import slicer
+from slicer.i18n import tr as _
+
+from DALAnomalyLib.errors import GeometryError
+from DALAnomalySlicer.findings_table_node import write_rows
+from DALAnomalySlicer.heatmap_display import display_heatmap
+from DALAnomalySlicer.node_roles import results_of
+from DALAnomalySlicer.result_builder import ResultBuilder, SegmentationLook
+from DALAnomalySlicer.segment_terms import ANOMALY, BRAIN, EDGES, TISSUES
+from DALAnomalySlicer.stored_result import store_summary
+from DALAnomalySlicer.subject_folder import put_beside_scan, remove_empty_folder
+
+if TYPE_CHECKING:
+    from DALAnomalySlicer.detection_result import DetectionResult
+
+
+@dataclass(frozen=True)
+class ResultNodes:
+    """The nodes of one result; None where the user has removed one.
+
+    Attributes:
+        heatmap: scalar volume, the anomaly score.
+        pseudo_healthy: scalar volume in the scan's intensity units.
+        tissues: segmentation of CSF, grey and white matter.
+        edges: segmentation. No label map, which would occupy the label layer of the slice views: edges can lie over the
+            scan and over the pseudo-healthy image side by side, in crisp voxels, without taking a layer from either.
+        brain_mask: segmentation.
+        findings: segmentation with one segment "Anomaly" for all findings: its label map is changed in place while the
+            threshold moves. A segment per finding would have to be made and unmade at every step, which takes seconds
+            with a hundred of them; findings are told apart in the table.
+        manifest: text, how the result came about.
+        table: the findings table.
+    """
+
+    heatmap: slicer.vtkMRMLScalarVolumeNode | None = None
+    pseudo_healthy: slicer.vtkMRMLScalarVolumeNode | None = None
+    tissues: slicer.vtkMRMLSegmentationNode | None = None
+    edges: slicer.vtkMRMLSegmentationNode | None = None
+    brain_mask: slicer.vtkMRMLSegmentationNode | None = None
+    findings: slicer.vtkMRMLSegmentationNode | None = None
+    manifest: slicer.vtkMRMLTextNode | None = None
+    table: slicer.vtkMRMLTableNode | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether none is missing."""
+        return None not in vars(self).values()
+
+
+def update_results(
+    scan_node: slicer.vtkMRMLScalarVolumeNode, result: DetectionResult, nodes: ResultNodes | None = None
+) -> ResultNodes:
+    """Show a result as nodes, all of them present afterwards.
+
+    Args:
+        scan_node: the scan that was searched.
+        result: what was found; its arrays lie on the scan's grid.
+        nodes: those to update; others are taken from what the scene holds for the scan.
+
+    Raises:
+        GeometryError: the scan was replaced by one of another size since the detection began.
+    """
+    _check_fits(scan_node, result)
+    build = ResultBuilder(scan_node, results_of(scan_node) | _still_there(nodes or ResultNodes()))
+    updated = ResultNodes(
+        heatmap=build.volume("heatmap", _("anomaly score"), result.score),
+        pseudo_healthy=build.volume("pseudo_healthy", _("pseudo-healthy"), result.pseudo_healthy),
+        tissues=build.segmentation("tissues", _("tissues"), result.tissues, TISSUES, SegmentationLook(fill=0.35)),
+        edges=build.segmentation("edges", _("edges"), result.edges, (EDGES,), SegmentationLook(fill=1.0)),
+        brain_mask=build.segmentation("brain_mask", _("brain mask"), result.brain_mask, (BRAIN,), SegmentationLook()),
+        findings=build.segmentation(
+            "findings",
+            _("findings"),
+            np.zeros_like(result.brain_mask),
+            (ANOMALY,),
+            SegmentationLook(visible=True),
+        ),
+        manifest=build.node("manifest", _("manifest"), "vtkMRMLTextNode"),
+        table=build.node("table", _("findings table"), "vtkMRMLTableNode"),
+    )
+    _take_over_window(updated.pseudo_healthy, scan_node)
+    display_heatmap(updated.heatmap, result)
+    store_summary(updated.heatmap, result)
+    updated.manifest.SetText(json.dumps(result.manifest, indent=2))
+    write_rows(updated.table, ())
+    put_beside_scan(build.new_nodes, scan_node)
+    return updated
+
+
+def find_results(scan_node: slicer.vtkMRMLScalarVolumeNode) -> ResultNodes | None:
+    """The nodes that the scene holds for a scan, also after it was saved and reopened; None if there is none."""
+    found = results_of(scan_node)
+    nodes = ResultNodes(**{field.name: found.get(field.name) for field in fields(ResultNodes)})
+    return None if nodes == ResultNodes() else nodes
+
+
+def remove_results(scan_node: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """Remove all results of a scan from the scene, and their folder unless something else lies in it."""
+    for node in results_of(scan_node).values():
+        for companion in _companions(node):
+            slicer.mrmlScene.RemoveNode(companion)
+        slicer.mrmlScene.RemoveNode(node)
+    remove_empty_folder(scan_node)
+
+
+def _companions(node: slicer.vtkMRMLStorableNode) -> list[slicer.vtkMRMLNode]:
+    """Display and storage nodes of a node, which would stay behind."""
+    companions = [node.GetStorageNode()]
+    if node.IsA("vtkMRMLDisplayableNode"):
+        companions += [node.GetNthDisplayNode(number) for number in range(node.GetNumberOfDisplayNodes())]
+    return [companion for companion in companions if companion is not None]
+
+
+def _still_there(nodes: ResultNodes) -> dict[str, slicer.vtkMRMLNode]:
+    return {
+        role: node for role, node in vars(nodes).items() if node is not None and node.GetScene() is slicer.mrmlScene
+    }
+
+
+def _check_fits(scan_node: slicer.vtkMRMLScalarVolumeNode, result: DetectionResult) -> None:
+    image = scan_node.GetImageData()
+    shape = None if image is None else tuple(reversed(image.GetDimensions()))
+    if shape != result.score.shape:
+        msg = _('"{name}" is {shape} voxels (k, j, i) but its result {result}: the scan was replaced; detect again.')
+        raise GeometryError(msg.format(name=scan_node.GetName(), shape=shape, result=result.score.shape))
+
+
+def _take_over_window(
+    pseudo_healthy: slicer.vtkMRMLScalarVolumeNode, scan_node: slicer.vtkMRMLScalarVolumeNode
+) -> None:
+    """Show the pseudo-healthy image in the scan's own window, so that both look alike where they are alike."""
+    source, target = scan_node.GetScalarVolumeDisplayNode(), pseudo_healthy.GetScalarVolumeDisplayNode()
+    if source is None:  # a scan that was never shown has no window yet
+        return
+    target.AutoWindowLevelOff()
+    target.SetWindowLevel(source.GetWindow(), source.GetLevel())
+    target.SetAndObserveColorNodeID(source.GetColorNodeID())
+    target.SetInterpolate(source.GetInterpolate())

@@ -1,0 +1,114 @@
+"""The Detect button, which becomes Cancel, and what is said while a run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from DALAnomalyLib.errors import DALAnomalyError
+from DALAnomalySlicer.detection_result import DetectionResult
+from DALAnomalySlicer.detection_run import DetectionRun, RunOptions
+
+_POLL_MS = 100
+_LONG_SECONDS = 20.0
+"""Shorter remaining times are not worth a number."""
+
+
+class RunSection:
+    """Starts, shows and stops one run at a time. It is the run's listener."""
+
+    def __init__(
+        self, ui: Any, on_result: Callable[[slicer.vtkMRMLScalarVolumeNode, DetectionResult, float], None]
+    ) -> None:
+        """Keep the panel's widgets.
+
+        Args:
+            ui: the widgets by name.
+            on_result: called with the scan, what was found in it, and the seconds it took.
+        """
+        self._ui = ui
+        self._on_result = on_result
+        self._run: DetectionRun | None = None
+        self._scan: slicer.vtkMRMLScalarVolumeNode | None = None
+        self._notices: list[str] = []
+        self._timer = qt.QTimer()
+        self._timer.setInterval(_POLL_MS)
+        self._timer.connect("timeout()", self._poll)
+        self._ui.logText.visible = False
+        self._show_idle("")
+        self.show_warnings(())
+
+    @property
+    def running(self) -> bool:
+        return self._run is not None
+
+    def start(self, scan: slicer.vtkMRMLScalarVolumeNode, options: RunOptions) -> None:
+        """Begin a run; what hinders it is shown, and nothing is started."""
+        self._notices = []
+        self.show_warnings(())
+        self._ui.logText.visible = False
+        try:
+            run = DetectionRun(scan, options, self)
+            run.start()
+        except DALAnomalyError as error:
+            self.on_failure(str(error), "")
+            return
+        self._run, self._scan = run, scan
+        self._ui.detectButton.text = _("Cancel")
+        self._ui.progressBar.visible = self._ui.statusLabel.visible = True
+        self.on_progress(_("starting"), 0.0)
+        self._timer.start()
+
+    def cancel(self) -> None:
+        """Stop what is running, if anything is."""
+        if self._run is not None:
+            self._run.cancel()
+
+    def show_warnings(self, warnings: tuple[str, ...]) -> None:
+        """Show beside the result what may make it less reliable."""
+        self._ui.warningLabel.text = "\n".join(f"\N{WARNING SIGN} {text}" for text in warnings)
+        self._ui.warningLabel.visible = bool(warnings)
+
+    def on_progress(self, stage: str, fraction: float) -> None:
+        self._ui.progressBar.value = round(100 * fraction)
+        left = None if self._run is None else self._run.seconds_left
+        if left is not None and left > _LONG_SECONDS:
+            stage = _("{stage}, about {seconds:.0f} s left").format(stage=stage, seconds=left)
+        self._ui.statusLabel.text = stage[:1].upper() + stage[1:]
+
+    def on_notice(self, message: str) -> None:
+        self._notices.append(message)
+        self.show_warnings(tuple(self._notices))
+
+    def on_result(self, result: DetectionResult) -> None:
+        scan, seconds = self._scan, 0.0 if self._run is None else self._run.seconds
+        said = _("Compared with a healthy {sequence}. Done in {seconds:.0f} s.")
+        self._show_idle(said.format(sequence=result.sequence, seconds=seconds), result.sequence_evidence)
+        self.show_warnings(result.warnings)
+        with slicer.util.tryWithErrorDisplay(_("The result could not be shown.")):
+            self._on_result(scan, result, seconds)
+
+    def on_failure(self, message: str, details: str) -> None:
+        self._show_idle(message)
+        self._ui.logText.plainText = details
+        self._ui.logText.visible = bool(details)
+
+    def on_cancelled(self) -> None:
+        self._show_idle(_("Cancelled."))
+
+    def _poll(self) -> None:
+        if self._run is not None:
+            self._run.poll()
+
+    def _show_idle(self, status: str, explanation: str = "") -> None:
+        self._timer.stop()
+        self._run = self._scan = None
+        self._ui.detectButton.text = _("Detect anomalies")
+        self._ui.progressBar.visible = False
+        self._ui.statusLabel.text = status
+        self._ui.statusLabel.toolTip = explanation
+        self._ui.statusLabel.visible = bool(status)

@@ -1,0 +1,68 @@
+"""What an export is made of, taken from the results that the scene holds: exports from scripts need no panel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import slicer
+from slicer.i18n import tr as _
+
+from DALAnomalyLib.errors import InputError
+from DALAnomalySlicer.export.dicom_source import source_files
+from DALAnomalySlicer.export.export_context import ExportContext
+from DALAnomalySlicer.processing import show_findings
+from DALAnomalySlicer.result_nodes import find_results
+from DALAnomalySlicer.scan_volume import volume_of
+from DALAnomalySlicer.stored_result import read_stored_result
+
+if TYPE_CHECKING:
+    from DALAnomalySlicer.detection_result import DetectionResult
+    from DALAnomalySlicer.live_findings import LiveFindings
+
+
+def export_context(
+    scan: slicer.vtkMRMLScalarVolumeNode, threshold: float | None = None, minimum_volume_ml: float | None = None
+) -> ExportContext:
+    """Collect the results of a scan for `write_volumes`, `write_report` and the other exports.
+
+    Args:
+        scan: the input of a detection.
+        threshold: on the score; without one, the model's for the sequence.
+        minimum_volume_ml: smaller findings are left out; without it, the model's.
+
+    Raises:
+        InputError: the scene holds no result of this scan, or not all of it.
+    """
+    nodes = find_results(scan)
+    if nodes is None:
+        msg = _('"{name}" has no result in the scene; detect anomalies in it first.')
+        raise InputError(msg.format(name=scan.GetName()))
+    result = read_stored_result(nodes)
+    live = show_findings(nodes, result, threshold, minimum_volume_ml)
+    return context_of(
+        scan,
+        result,
+        live,
+        result.threshold if threshold is None else threshold,
+        result.minimum_finding_ml if minimum_volume_ml is None else minimum_volume_ml,
+    )
+
+
+def context_of(
+    scan: slicer.vtkMRMLScalarVolumeNode,
+    result: DetectionResult,
+    live: LiveFindings,
+    threshold: float,
+    minimum_volume_ml: float,
+) -> ExportContext:
+    """A result with the findings as they are shown."""
+    return ExportContext(
+        name="",  # the scan's name may tell who the patient is
+        scan=volume_of(scan),
+        result=result,
+        labels=live.labels,
+        rows=live.rows,
+        threshold=threshold,
+        minimum_volume_ml=minimum_volume_ml,
+        dicom_files=source_files(scan),
+    )

@@ -1,0 +1,126 @@
+"""Detects anomalies in every scan of a folder, in 3D Slicer without a window. Research use only, not for diagnosis.
+
+    Slicer --no-splash --no-main-window --python-script batch_detect.py INPUT_FOLDER OUTPUT_FOLDER
+
+Scans are the NIfTI, NRRD and MetaImage files that lie in INPUT_FOLDER itself. The results of each go into a folder of
+OUTPUT_FOLDER that is named like the file; `summary.csv` there has one row per scan. A scan that fails keeps no other
+from being done. The exit code is 0 only if none failed. PyTorch has to be installed (open the module once and click
+Detect); for folders of DICOM files there is the command line, `dal-anomaly detect`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import slicer
+import slicer.util
+
+from DALAnomaly import DALAnomalyLogic
+from DALAnomalyLib.errors import DALAnomalyError
+from DALAnomalySlicer.export.volumes import write_volumes
+from DALAnomalySlicer.scan_volume import LPS_OF_RAS
+from DALAnomalySlicer.scene_export import export_context
+
+SUMMARY = "summary.csv"
+DONE, FAILED = "done", "failed"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the summary; `volume_ml` is that of all findings together."""
+
+    scan: str
+    status: str
+    sequence: str = ""
+    findings: int | None = None
+    volume_ml: float | None = None
+    seconds: float = 0.0
+    warnings: str = ""
+    error: str = ""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Work through a folder; returns the exit code."""
+    options = parse(arguments)
+    scans = scans_in(options.input)
+    if not scans:
+        print(f"{options.input}: holds no scan; give a folder of NIfTI, NRRD or MetaImage files", file=sys.stderr)
+        return 2
+    options.output.mkdir(parents=True, exist_ok=True)
+    failures = 0
+    with (options.output / SUMMARY).open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, [field.name for field in fields(Row)])
+        table.writeheader()
+        for row in rows(scans, options):
+            table.writerow(asdict(row))
+            stream.flush()  # what is done stays known whatever happens next
+            failures += row.status == FAILED
+            print(f"{row.scan}: {row.error or f'{row.findings} findings, {row.volume_ml} ml'}", flush=True)
+    print(f"{len(scans) - failures} of {len(scans)} scans done, see {options.output / SUMMARY}")
+    return 1 if failures else 0
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="batch_detect.py", description="Detect anomalies in every scan of a folder.")
+    parser.add_argument("input", type=Path, metavar="INPUT_FOLDER")
+    parser.add_argument("output", type=Path, metavar="OUTPUT_FOLDER")
+    parser.add_argument("--sequence", choices=("auto", "T1", "T2"), default="auto")
+    parser.add_argument("--mode", choices=("full", "quick"), default="full")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda:<number>")
+    return parser.parse_args(arguments)
+
+
+def scans_in(folder: Path) -> list[Path]:
+    from DALAnomalyLib.volume_io import READABLE_SUFFIXES
+
+    return sorted(path for path in folder.glob("*") if path.name.endswith(READABLE_SUFFIXES) and path.is_file())
+
+
+def rows(scans: Sequence[Path], options: argparse.Namespace) -> Iterator[Row]:
+    for path in scans:
+        began = time.monotonic()
+        try:
+            found = detect(path, options)
+        except DALAnomalyError as error:
+            found = {"status": FAILED, "error": str(error)}
+        except Exception as error:  # whatever is wrong with this scan, the others want to be done
+            found = {"status": FAILED, "error": f"{type(error).__name__}: {error}"}
+        finally:
+            slicer.mrmlScene.Clear(False)  # a scan with its results takes up to a gigabyte
+        yield Row(scan=path.name, seconds=round(time.monotonic() - began, 1), **found)
+
+
+def detect(path: Path, options: argparse.Namespace) -> dict[str, object]:
+    """Detect, write the results, and return what is to be said of them."""
+    scan = load_scan(path)
+    detected = DALAnomalyLogic().process(scan, options.sequence, mode=options.mode, device=options.device)
+    write_volumes(export_context(scan), options.output / path.name)
+    return {
+        "status": DONE,
+        "sequence": detected.sequence,
+        "findings": len(detected.rows),
+        "volume_ml": round(sum(row.volume_ml for row in detected.rows), 3),
+        "warnings": " | ".join(detected.warnings),
+    }
+
+
+def load_scan(path: Path) -> slicer.vtkMRMLScalarVolumeNode:
+    """Read a scan as the command line does, which refuses files that are damaged: Slicer fills them up with zeros."""
+    from DALAnomalyLib.volume_io import read_volume
+
+    volume = read_volume(path)
+    return slicer.util.addVolumeFromArray(volume.array, LPS_OF_RAS @ volume.grid.affine, path.name)
+
+
+if __name__ == "__main__":
+    status = 1
+    try:
+        status = main(sys.argv[1:])
+    finally:  # an error would leave Slicer running without a window
+        slicer.util.exit(status)

@@ -1,0 +1,66 @@
+"""The batch script that ships with the module, run in a process of its own."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import shutil
+from pathlib import Path
+
+import pytest
+
+from DALAnomalyLib.volume_io import read_map
+from Testing.slicer.script_runner import ROOT, run_script
+
+SCRIPT = ROOT / "DALAnomaly" / "Examples" / "batch_detect.py"
+SAMPLE = ROOT / "Resources" / "SampleData" / "sample_T2.nii.gz"
+
+
+def summary(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "summary.csv").open(newline="", encoding="utf-8") as stream:
+        return {row["scan"]: row for row in csv.DictReader(stream)}
+
+
+@pytest.mark.slow
+def test_a_broken_scan_keeps_no_other_from_being_done(tmp_path: Path) -> None:
+    scans, results = tmp_path / "scans of März", tmp_path / "results"
+    scans.mkdir()
+    shutil.copy(SAMPLE, scans / "b.nii.gz")
+    whole = gzip.decompress(SAMPLE.read_bytes())
+    (scans / "a half.nii").write_bytes(whole[: len(whole) // 2])
+    (scans / "notes.txt").write_text("no scan")
+    done = run_script(SCRIPT, scans, results, "--mode", "quick")
+
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("1 of 2 scans done")
+    rows = summary(results)
+    assert list(rows) == ["a half.nii", "b.nii.gz"]
+    assert rows["a half.nii"]["status"] == "failed"
+    assert "truncated" in rows["a half.nii"]["error"]
+    assert rows["a half.nii"]["findings"] == ""
+    good = rows["b.nii.gz"]
+    assert (good["status"], good["sequence"], good["error"]) == ("done", "T2", "")
+    assert int(good["findings"]) >= 1
+    assert float(good["seconds"]) > 0
+    assert sorted(path.name for path in results.iterdir()) == ["b.nii.gz", "summary.csv"]
+    scan, labels = read_map(SAMPLE), read_map(results / "b.nii.gz" / "findings.nii.gz")
+    assert labels.grid.is_close(scan.grid)
+    found_ml = (labels.array > 0).sum() * labels.grid.voxel_volume_ml
+    assert float(good["volume_ml"]) == pytest.approx(found_ml, abs=1e-2)
+    assert labels.array.max() == int(good["findings"])
+
+
+def test_a_folder_without_scans_is_an_error(tmp_path: Path) -> None:
+    done = run_script(SCRIPT, "--", tmp_path, tmp_path / "results")
+    assert done.returncode == 2
+    assert "holds no scan" in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_an_error_in_the_script_ends_slicer(tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    shutil.copy(SAMPLE, tmp_path / "scans")
+    (tmp_path / "results").write_text("in the way")
+    done = run_script(SCRIPT, tmp_path / "scans", tmp_path / "results")
+    assert done.returncode == 1
+    assert "FileExistsError" in done.stderr
