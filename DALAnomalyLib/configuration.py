@@ -103,7 +103,7 @@ class PreprocessingConfig:
     second_pass: bool = False
     """Measure the intensity landmarks again without the anomalies that a first pass found."""
     second_outline: bool = True
-    """Outline the brain of a head that turns out to lie askew once more, in the atlas' pose."""
+    """Outline a brain that the network found once more in the atlas' pose, so that the scan's pose does not matter."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.skip if name not in STEPS]

@@ -34,8 +34,6 @@ CUT_SHARE = 0.004
 """Share of the brain's voxels on the faces of the scan from which the brain seems cut off."""
 LARGE_ROTATION_DEGREES = 60.0
 THICK_SLICES_MM = 7.0
-ASKEW_DEGREES = 10.0
-"""The network knows heads turned by up to 15 degrees; from here on its outline is drawn again on the upright head."""
 MUCH_LARGER = 1.1
 """A second outline larger than the first by more than this factor is worse."""
 MUCH_TRIMMED = 0.03
@@ -140,8 +138,7 @@ def place_scan(
     found = _find_brain(scan, given, request.extraction, equipment, log, digest)
     corrected, gain = _without_bias(scan, found.mask, equipment, log, digest)
     registration = _register(corrected, found, likely_sequence, config, equipment, log)
-    if config.second_outline and _is_askew(found, registration):
-        assert registration is not None
+    if config.second_outline and found.method == "network" and registration is not None and registration.accepted:
         first, records = (found, corrected, gain, registration), list(log.records)
         found = _find_brain_upright(scan, registration.transform, equipment, log)
         corrected, gain = _without_bias(scan, found.mask, equipment, log, digest)
@@ -196,14 +193,8 @@ def _find_brain(
     return found
 
 
-def _is_askew(found: FoundBrain, registration: Registration | None) -> bool:
-    """Whether the network outlined a head in a pose that it is not at its best in."""
-    tilted = registration is not None and registration.transform.angle_degrees > ASKEW_DEGREES
-    return found.method == "network" and registration is not None and registration.accepted and tilted
-
-
 def _find_brain_upright(scan: Volume, to_atlas: RigidTransform, equipment: Equipment, log: StepLog) -> FoundBrain:
-    """Outline the brain once more, now that it is known how the head is held."""
+    """Outline the brain once more, in a pose that no longer depends on how the head was held."""
     upright = to_atlas.move(scan)
     with log.step("brain_extraction") as record:
         found, cached = _remembered_brain(upright, "network", equipment, log, volume_digest(upright))

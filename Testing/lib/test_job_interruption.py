@@ -14,6 +14,7 @@ def test_first_signal_cancels_and_the_second_interrupts(name: str) -> None:
     number = getattr(signal, name, None)
     if number is None or os.name == "nt":
         pytest.skip(f"no {name} on this system")
+    inherited = signal.signal(number, signal.default_int_handler)  # who started the tests may have had it ignored
     before = signal.getsignal(number)
     token = CancelToken()
     with cancel_on_signals(token):
@@ -22,6 +23,7 @@ def test_first_signal_cancels_and_the_second_interrupts(name: str) -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
     assert signal.getsignal(number) is before
+    signal.signal(number, inherited)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP on this system")

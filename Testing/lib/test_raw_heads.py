@@ -105,10 +105,9 @@ def test_a_header_turned_obliquely_gives_the_same_brain(straight: Detection, ask
     assert 2 * np.sum(masks[0] & masks[1]) / (masks[0].sum() + masks[1].sum()) >= 0.98
 
 
-@pytest.mark.xfail(reason="outlines found in different poses differ at the rim: measured .929; with one outline .98")
 def test_a_header_turned_obliquely_gives_the_same_map(straight: Detection, askew: Detection) -> None:
     inside = (askew.brain_mask.array > 0) & (straight.brain_mask.array > 0)
-    assert correlation(askew.score.array, straight.score.array, inside) >= 0.95
+    assert correlation(askew.score.array, straight.score.array, inside) >= 0.99  # measured: .997
 
 
 def test_with_a_given_brain_a_turned_header_gives_the_same_map(
