@@ -81,6 +81,20 @@ class Preflight:
             )
         return said
 
+    def details(self) -> str:
+        """The machine in lines, for those who want to know why."""
+        memory = _("unknown") if self.free_gib is None else f"{self.free_gib:.1f} GiB"
+        lines = [
+            f"PyTorch: {self.torch or _('not installed')}",
+            _("Processor cores: {cores}, free memory: {memory}").format(cores=self.cores, memory=memory),
+        ]
+        card = _("{name}: driver {driver}, compute capability {capability}, {free:.1f} GiB free")
+        lines += [
+            card.format(name=gpu.name, driver=gpu.driver, capability=gpu.compute_capability, free=gpu.free_gib)
+            for gpu in self.gpus
+        ]
+        return "\n".join(lines if self.gpus else [*lines, _("No NVIDIA driver found.")])
+
     def _place(self, device: str) -> str:
         best = self.devices[2] if len(self.devices) > 2 else "cpu"
         return self.device_label(best if device == "auto" else device)

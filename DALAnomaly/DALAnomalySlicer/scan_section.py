@@ -63,6 +63,7 @@ class ScanSection:
         self._ui.maskSelector.setCurrentNode(self._parameters.brainMask)
         self._ui.deviceSelector.currentIndex = self._preflight.devices.index(self._device())
         self._ui.preflightLabel.text = " ".join(self._sentences())
+        self._ui.preflightLabel.toolTip = self._preflight.details()
 
     def _sentences(self) -> list[str]:
         scan = self._parameters.inputVolume
@@ -75,7 +76,9 @@ class ScanSection:
 
     def _expected_time(self) -> list[str]:
         seconds = slicer.app.settings().value(self._seconds_setting())
-        return [] if seconds is None else [_("The last run took {seconds} s.").format(seconds=seconds)]
+        if seconds is None:
+            return [_("A head takes about 20 s on two cores, less on a graphics card.")]
+        return [_("The last run took {seconds} s.").format(seconds=seconds)]
 
     def _seconds_setting(self) -> str:
         return f"DALAnomaly/Seconds/{self._device()}/{self._parameters.mode.value}"

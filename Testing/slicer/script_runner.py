@@ -29,5 +29,5 @@ sys.exit(codes[-1] if codes else "Slicer would run on for ever")
 
 def run_script(script: Path, *arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a script with arguments in a working folder; what it prints and its exit code."""
-    command = [sys.executable, "-c", _LIKE_SLICER, str(script), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    command = [sys.executable, "-X", "utf8", "-c", _LIKE_SLICER, str(script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, cwd=folder)

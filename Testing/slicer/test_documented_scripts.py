@@ -16,10 +16,10 @@ WAIT = "while not finished: slicer.app.processEvents()\nprint(type(finished[0]).
 
 
 def scripts_of(page: str) -> str:
-    """The Python code of a page, from where it first uses the module."""
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    first = next(number for number, block in enumerate(blocks) if "DALAnomalyLogic" in block)
-    return "\n".join(blocks[first:])
+    """The Python code in the section of a page that uses the module."""
+    sections = (ROOT / page).read_text(encoding="utf-8").split("\n## ")
+    section = next(section for section in sections if "DALAnomalyLogic" in section)
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL))
 
 
 def run_page(page: str, folder: Path, afterwards: str = "") -> list[str]:

@@ -198,6 +198,16 @@ class FaultTest(PanelTestCase):
         self.assertLess(wait_until(lambda: not _alive(worker)), 2)
         self.assert_usable()
 
+    def test_quitting_or_reloading_stops_the_run(self) -> None:
+        self.start()
+        worker = self.worker_id()
+        slicer.modules.DALAnomalyWidget.cleanup()
+        self.assertLess(wait_until(lambda: not _alive(worker)), 2)
+        self.assert_usable()
+        slicer.modules.dalanomaly.widgetRepresentation().reload()
+        slicer.modules.dalanomaly.widgetRepresentation().enter()
+        self.assertFalse(slicer.modules.DALAnomalyWidget.panel.run.running)
+
     def test_another_module_may_be_shown_meanwhile(self) -> None:
         scan = self.start()
         slicer.modules.dalanomaly.widgetRepresentation().exit()

@@ -61,6 +61,12 @@ def test_a_card_that_this_torch_cannot_use_is_named() -> None:
     assert "NVIDIA H100 is not used" in said(Preflight("2.8.0+cpu", (CARD,), 8.0, 4))
 
 
+def test_details_name_driver_and_capability() -> None:
+    said = Preflight("2.8.0+cu128", (CARD,), 8.0, 4).details()
+    assert "driver 580.1, compute capability 9.0, 70.0 GiB free" in said
+    assert "No NVIDIA driver" in Preflight(None, (), None, 4).details()
+
+
 def test_card_of_the_driver_is_read() -> None:
     assert parse_card(["NVIDIA H100", " 71680", " 580.1", " 9.0"]) == CARD
     assert parse_card(["NVIDIA-SMI has failed"]) is None
