@@ -77,7 +77,7 @@ class ScanSection:
     def _expected_time(self) -> list[str]:
         seconds = slicer.app.settings().value(self._seconds_setting())
         if seconds is None:
-            return [_("A head takes about 20 s on two cores, less on a graphics card.")]
+            return [_("A head takes about half a minute on two cores, less on a graphics card.")]
         return [_("The last run took {seconds} s.").format(seconds=seconds)]
 
     def _seconds_setting(self) -> str:
