@@ -75,7 +75,8 @@ class ExportSection:
     def _export_images(self) -> None:
         folder = self.ask_folder(_("Folder for the images"))
         if folder:
-            self._write(lambda: write_volumes(self.context(), Path(folder) / "DALAnomaly images"), folder)
+            target, suffix = Path(folder) / "DALAnomaly images", self._parameters.imageFormat.value
+            self._write(lambda: write_volumes(self.context(), target, suffix), folder)
 
     def _export_dicom(self) -> None:
         folder = self.ask_folder(_("Folder for the DICOM files"))

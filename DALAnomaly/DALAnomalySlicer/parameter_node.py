@@ -35,6 +35,14 @@ class OpacityMode(enum.Enum):
         return {OpacityMode.CONSTANT: _("Constant"), OpacityMode.PROPORTIONAL: _("Grows with the score")}[self]
 
 
+class ImageFormat(enum.Enum):
+    NIFTI = ".nii.gz"
+    NRRD = ".nrrd"
+
+    def label(self) -> str:
+        return {ImageFormat.NIFTI: "NIfTI", ImageFormat.NRRD: "NRRD"}[self]
+
+
 @parameterNodeWrapper
 class DALAnomalyParameterNode:
     """What the user chose.
@@ -52,3 +60,4 @@ class DALAnomalyParameterNode:
     minimumVolume: Annotated[float, WithinRange(0.0, 50.0)] = 0.1
     opacity: Annotated[float, WithinRange(0.0, 1.0)] = 1.0
     opacityMode: OpacityMode = OpacityMode.PROPORTIONAL
+    imageFormat: ImageFormat = ImageFormat.NIFTI

@@ -102,6 +102,7 @@ class RunSection:
 
     def _poll(self) -> None:
         if self._run is not None:
+            self._ui.progressBar.toolTip = self._run.log_tail or _("Share of the run that is done.")
             self._run.poll()
 
     def _show_idle(self, status: str, explanation: str = "") -> None:

@@ -45,6 +45,7 @@ class ScanSection:
         for device in self._preflight.devices:
             selector.addItem(self._preflight.device_label(device))
         self._parameters = parameters
+        self.refresh()
 
     def options(self) -> RunOptions:
         """What the user chose."""

@@ -1,11 +1,14 @@
 """The panel from the click to the saved scene, with the shipped model and real worker processes."""
 
+import errno
 import os
 import signal
 import sys
 import tempfile
+import types
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import slicer
@@ -91,6 +94,11 @@ class FromClickToSavedSceneTest(PanelTestCase):
             self.panel.export.ask_file = lambda title, name, kind: str(Path(folder) / name)
             self.ui.exportImagesButton.click()
             self.assertIn("Written", self.ui.exportLabel.text)
+            self.ui.imageFormatSelector.currentIndex = 1
+            self.ui.exportImagesButton.click()
+            self.assertIn("score.nrrd", os.listdir(Path(folder, "DALAnomaly images")))
+            self.ui.imageFormatSelector.currentIndex = 0
+            self.ui.exportImagesButton.click()
             self.ui.exportReportButton.click()
             self.assertIn("Written", self.ui.exportLabel.text)
             self.ui.exportDicomButton.click()
@@ -219,6 +227,25 @@ class FaultTest(PanelTestCase):
     def test_without_a_scan_nothing_starts(self) -> None:
         self.ui.detectButton.click()
         self.assertIn("choose", self.ui.statusLabel.text)
+        self.assert_usable()
+
+    def test_full_disk_is_said_and_nothing_starts(self) -> None:
+        self.panel.parameters.inputVolume = load_sample("T1")
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with mock.patch("DALAnomalySlicer.detection_run.make_run_folder", side_effect=full):
+            self.ui.detectButton.click()
+        self.assertIn("make room", self.ui.statusLabel.text)
+        self.assert_usable()
+
+    def test_missing_torch_is_said_and_nothing_is_installed_unasked(self) -> None:
+        self.panel.parameters.inputVolume = load_sample("T1")
+        self.panel.confirm = lambda question: False
+        with (
+            mock.patch("DALAnomalySlicer.preflight.torch_version", return_value=None),
+            mock.patch.dict(sys.modules, {"PyTorchUtils": types.ModuleType("PyTorchUtils")}),
+        ):
+            self.ui.detectButton.click()
+            self.assertIn("not installed", self.ui.preflightLabel.text)
         self.assert_usable()
 
     def test_scan_under_a_bending_transform_is_refused(self) -> None:
