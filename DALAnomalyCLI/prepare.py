@@ -32,6 +32,7 @@ def prepare(
         Path | None, typer.Option(help="Skull-stripped T1 whose upright pose all subjects take; only for alignment.")
     ] = None,
     spacing: Annotated[float, typer.Option(help="Voxel size of the pack in mm.", min=0.5, max=5.0)] = 1.75,
+    n4: Annotated[bool, typer.Option(help="Take the bias field out of real scans, as is done at detection.")] = True,
     workers: Annotated[int, typer.Option(help="Subjects worked on at once.", min=1)] = 2,
     force: Annotated[bool, typer.Option("--force", help="Replace an older pack.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
@@ -66,6 +67,7 @@ def prepare(
                 preparation.describe(subjects),
                 lambda name, done, count: reporter.progress(str(output), f"{name} ({done}/{count})", done / count),
                 workers,
+                n4,
             )
         summary = {"subjects": len(subjects), "bytes": size}
         reporter.result(str(output), summary, f"{output}: {len(subjects)} subjects, {size / 2**20:.1f} MiB")

@@ -17,6 +17,9 @@ def train(
     data: Annotated[Path, typer.Option(help="Pack made by 'dal-anomaly prepare'.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the run's last checkpoint.")] = False,
+    start: Annotated[
+        Path | None, typer.Option(help="Checkpoint of another run; begin with its weights and landmarks.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     devices: Annotated[int, typer.Option(help="Processes, one per GPU or share of the CPU.", min=1)] = 1,
     until: Annotated[int | None, typer.Option(help="Stop after this step of the whole run.", min=1)] = None,
@@ -28,7 +31,7 @@ def train(
     with reporting.exit_with_message(reporter):
         from DALAnomalyTraining.run import train as run
 
-        run(config, data, output, resume, device, devices, until, quiet)
+        run(config, data, output, resume, device, devices, until, quiet, start)
 
 
 def export(

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from DALAnomalyTraining.anatomical_noise import disturb
+from DALAnomalyLib.scoring.filters import minimum_filter
+from DALAnomalyTraining.anatomical_noise import disturb, disturb_edges
 from DALAnomalyTraining.generator.generator_config import GeneratorConfig
 from DALAnomalyTraining.randomness import generator_for
 
@@ -109,3 +110,54 @@ def test_regions_are_round_in_millimetres(spacing: tuple[float, float, float]) -
         if len(found):
             extents += (found.max(0).values - found.min(0).values).float() * torch.tensor(spacing)
     assert extents.max() < 1.5 * extents.min()
+
+
+def test_a_core_of_another_tissue_lies_inside_its_region() -> None:
+    brain, _ = brain_and_anatomy()
+    cored = dataclasses.replace(CONFIG, anatomical_noise_regions=1, anatomical_noise_core=1.0)
+    plain = dataclasses.replace(cored, anatomical_noise_core=0.0)
+    several = 0
+    for key in range(30):
+        copies = [disturb(2 / 3 * brain, brain, SPACING, c, generator_for(CPU, key)) for c in (plain, cored)]
+        region, core = copies[0] != 2 / 3 * brain, copies[1] != copies[0]
+        assert not (core & ~region).any() or not region.any()  # a grey region does not show against grey
+        several += bool(core.any() and (region & ~core).any())
+    assert several > 5
+
+
+class TestEdges:
+    config = GeneratorConfig(edge_noise_regions=1, anatomical_noise_mm=(10.0, 20.0))
+
+    def changes(self, edges: Tensor, config: GeneratorConfig | None = None, keys: int = 30) -> list[Tensor]:
+        brain, _ = brain_and_anatomy()
+        edges = edges * brain
+        config = config or self.config
+        return [disturb_edges(edges, brain, SPACING, config, generator_for(CPU, key)) - edges for key in range(keys)]
+
+    def test_spurious_edges_are_drawn_where_there_are_none(self) -> None:
+        changes = self.changes(torch.zeros(1, *SHAPE))
+        assert all(set(change.unique().tolist()) <= {0.0, 1.0} for change in changes)
+        drawn = [change for change in changes if change.any()]
+        assert 3 <= len(drawn) <= 15  # half of the regions, and half of the times there is none
+        # surfaces, neither specks nor solid balls
+        assert all(change.sum() > 8 for change in drawn)
+        assert all(minimum_filter(change[None], 3).sum() == 0 for change in drawn)
+
+    def test_edges_are_left_out(self) -> None:
+        changes = self.changes(torch.ones(1, *SHAPE))
+        assert all(set(change.unique().tolist()) <= {-1.0, 0.0} for change in changes)
+        assert 3 <= sum(bool(change.any()) for change in changes) <= 15
+
+    def test_edges_stay_inside_the_brain_and_the_original_as_it_is(self) -> None:
+        brain, anatomy = brain_and_anatomy()
+        edges = (anatomy > 0.5).float()
+        before = edges.clone()
+        many = dataclasses.replace(self.config, edge_noise_regions=8)
+        copies = [disturb_edges(edges, brain, SPACING, many, generator_for(CPU, key)) for key in range(5)]
+        assert torch.equal(edges, before)
+        assert not any(copy[brain == 0].any() for copy in copies)
+        assert all(set(copy.unique().tolist()) == {0.0, 1.0} for copy in copies)
+
+    def test_none_when_turned_off(self) -> None:
+        off = dataclasses.replace(self.config, edge_noise_regions=0)
+        assert not any(change.any() for change in self.changes(torch.ones(1, *SHAPE), off))

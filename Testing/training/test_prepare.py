@@ -276,6 +276,23 @@ def test_a_pack_is_half_a_byte_per_label_and_a_byte_per_intensity(
     assert told == [("pair", 1, 2), ("one", 2, 2)]
 
 
+def test_real_scans_lose_their_drift_unless_told_otherwise(
+    brain: Array, brain_image: Callable[..., Array], tmp_path: Path
+) -> None:
+    ramp = np.exp(np.linspace(-0.4, 0.4, brain.shape[2]))
+    drifting = save(as_image(brain_image(brain, "T1") * ramp, kind=np.float32), tmp_path / "T1.nii.gz")
+    pair = Subject("pair", "paired", None, images={"T1": drifting})
+
+    def drift(pack: Pack) -> float:
+        (record,) = pack.records
+        image, labels = pack.image(record, "T1").astype(float), pack.labels(record)
+        middle = image.shape[2] // 2
+        left, right = (image[..., side][labels[..., side] > 0] for side in (slice(middle), slice(middle, None)))
+        return float(abs(np.log(np.median(right) / np.median(left))))
+
+    assert drift(packed([pair], tmp_path / "off", n4=False)) > 1.5 * drift(packed([pair], tmp_path / "on"))
+
+
 def test_all_subjects_take_the_pose_of_the_template(
     brain: Array, brain_image: Callable[..., Array], tmp_path: Path
 ) -> None:

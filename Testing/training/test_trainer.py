@@ -310,6 +310,31 @@ def test_rates_rise_in_every_stage_and_fall_over_the_run(
     assert rates(9)["anatomy_restorer"] == pytest.approx(1e-4)
 
 
+def test_a_run_can_begin_with_the_weights_and_landmarks_of_another(
+    toy_pack: Pack, finished_run: Any, tmp_path: Path, write_config: Callable[..., Path]
+) -> None:
+    other = checkpoint_of(finished_run.folder, "last.pt")
+    held = {"name": "held", "steps": 1, "learning_rates": {"anatomy_encoder": 0.0}, "weights": {"reconstruction": 1.0}}
+    config = write_config(seed=5, stages=[held])
+    trainer = Trainer(load_training_config(config), toy_pack, tmp_path / "run", Hardware("cpu", 1))
+    trainer.fit(start=finished_run.folder / "last.pt", quiet=True)
+    begun = checkpoint_of(tmp_path / "run")
+    assert begun["step"] == 1
+    assert begun["landmarks"] == other["landmarks"]
+    for name, value in other["average"].items():
+        torch.testing.assert_close(begun["network"][name], value)
+
+
+def test_weights_of_another_network_are_refused(
+    toy_pack: Pack, finished_run: Any, tmp_path: Path, write_config: Callable[..., Path]
+) -> None:
+    config = write_config(model={"network": {"code_channels": 4}})
+    trainer = Trainer(load_training_config(config), toy_pack, tmp_path / "run", Hardware("cpu", 1))
+    with pytest.raises(UsageError, match="holds another network"):
+        trainer.fit(start=finished_run.folder / "last.pt")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_is_not_overwritten(toy_pack: Pack, finished_run: Any) -> None:
     before = (finished_run.folder / "last.pt").read_bytes()
     with pytest.raises(UsageError, match="already holds a training run; add --resume"):

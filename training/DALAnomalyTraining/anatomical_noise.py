@@ -1,8 +1,9 @@
-"""Disturbances of A whose edges R_E learns to repair (section 4.8.2).
+"""Disturbances of A and of its edges that R_E learns to repair (section 4.8.2).
 
 The paper credits its noisy, unsupervised anatomy with teaching R_E to cope with abnormal edges. A tissue map learned
-from labels is too clean for that, so regions of it are given to another tissue before edges are taken; image, code and
-target stay the undisturbed healthy ones. These are errors of a tissue map, not lesions: no image is ever changed.
+from labels is too clean for that, so regions of it are given to another tissue before edges are taken, and edges are
+left out or drawn where there are none; image, code and target stay the undisturbed healthy ones. These are errors of a
+tissue map, not lesions: no image is ever changed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from DALAnomalyLib.edges import label_change_surface
 from DALAnomalyTraining.generator.generator_config import GeneratorConfig
 from DALAnomalyTraining.randomness import chance, smooth_noise, uniform
 
@@ -31,21 +33,55 @@ def disturb(
     inside = brain[0].nonzero()
     for _ in range(int(uniform(generator, 0, config.anatomical_noise_regions + 1))):
         centre = inside[int(torch.randint(len(inside), (), generator=generator, device=anatomy.device))]
-        region = _random_region(anatomy.shape[1:], centre, spacing, config, generator)
+        depth = _depth_in_region(anatomy.shape[1:], centre, spacing, config, generator)
         replacement: Tensor | float
         if chance(generator, 0.3):  # a patchwork, as texture inside a region makes it
-            levels = smooth_noise(generator, tuple(region.shape), tuple(n // 3 for n in region.shape))  # type: ignore[arg-type]
-            replacement = 2 / 3 + levels.sign() / 3
+            replacement = 2 / 3 + _patches(generator, depth.shape).sign() / 3
         else:
             replacement = (1 + int(uniform(generator, 0, 3))) / 3
-        disturbed = torch.where(region, replacement, disturbed)
+        disturbed = torch.where(depth < 1, replacement, disturbed)
+        if config.anatomical_noise_core and chance(generator, config.anatomical_noise_core):
+            core = depth < uniform(generator, 0.3, 0.8)
+            disturbed = torch.where(core, (1 + int(uniform(generator, 0, 3))) / 3, disturbed)
     return disturbed * brain
 
 
-def _random_region(
+@torch.no_grad()
+def disturb_edges(
+    edges: Tensor, brain: Tensor, spacing: tuple[float, ...], config: GeneratorConfig, generator: torch.Generator
+) -> Tensor:
+    """A copy of E (1, D, H, W) with up to `edge_noise_regions` regions thinned out, or filled with edges of nothing.
+
+    Args:
+        edges: E, 0 or 1.
+        brain: (1, D, H, W), 0 or 1.
+        spacing: Millimetres along the array axes.
+        config: Number and size of the regions.
+        generator: Where the randomness comes from.
+    """
+    disturbed = edges
+    inside = brain[0].nonzero()
+    for _ in range(int(uniform(generator, 0, config.edge_noise_regions + 1))):
+        centre = inside[int(torch.randint(len(inside), (), generator=generator, device=edges.device))]
+        region = _depth_in_region(edges.shape[1:], centre, spacing, config, generator) < 1
+        if chance(generator, 0.5):
+            kept = torch.rand(region.shape, generator=generator, device=edges.device) < uniform(generator, 0.0, 0.6)
+            disturbed = torch.where(region & ~kept, 0.0, disturbed)
+        else:
+            drawn = label_change_surface(_patches(generator, region.shape).sign()[None])[0]
+            disturbed = torch.where(region, torch.maximum(disturbed, drawn), disturbed)
+    return disturbed * brain
+
+
+def _patches(generator: torch.Generator, shape: torch.Size) -> Tensor:
+    """Normal noise whose signs make patches of some voxels, (1, D, H, W)."""
+    return smooth_noise(generator, tuple(shape), tuple(n // 3 for n in shape))  # type: ignore[arg-type]
+
+
+def _depth_in_region(
     shape: torch.Size, centre: Tensor, spacing: tuple[float, ...], config: GeneratorConfig, generator: torch.Generator
 ) -> Tensor:
-    """A ball of random radius with a wavy surface, bool (D, H, W)."""
+    """From 0 in the middle to 1 at the wavy surface of a ball of random radius, and beyond: (D, H, W)."""
     smallest, largest = config.anatomical_noise_mm
     radius = smallest * (largest / smallest) ** uniform(generator, 0, 1)
     axes = [
@@ -55,4 +91,4 @@ def _random_region(
     distance = axes[0].square()[:, None, None] + axes[1].square()[None, :, None] + axes[2].square()[None, None, :]
     cells = [max(2, round(n * s / radius)) for n, s in zip(shape, spacing, strict=True)]
     waves = smooth_noise(generator, tuple(shape), (cells[0], cells[1], cells[2]))[0]
-    return distance.sqrt() + 0.25 * waves < 1
+    return distance.sqrt() + 0.25 * waves

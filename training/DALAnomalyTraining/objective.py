@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.network.dal_network import Anatomy, DALNetwork
 from DALAnomalyTraining import losses
-from DALAnomalyTraining.anatomical_noise import disturb
+from DALAnomalyTraining.anatomical_noise import disturb, disturb_edges
 from DALAnomalyTraining.generator.generator_config import GeneratorConfig
 from DALAnomalyTraining.generator.pair_generator import PairedBatch
 from DALAnomalyTraining.randomness import generator_for
@@ -204,16 +205,17 @@ class Objective(nn.Module):
         }
 
     def _restored(self, images: Tensor, anatomy: Tensor, brain: Tensor, disturbances: list[torch.Generator]) -> Tensor:
-        disturbed = anatomy
-        if self.training and self.noise.anatomical_noise_regions:
-            spacing = tuple(reversed(self.network.config.grid.spacing))
-            disturbed = torch.stack(
-                [
-                    disturb(image, inside, spacing, self.noise, generator)
-                    for image, inside, generator in zip(anatomy, brain, disturbances, strict=True)
-                ]
-            )
-        return self.network.restore_code(disturbed, self.network.extract_edges(images, disturbed))
+        noise, spacing = self.noise, tuple(reversed(self.network.config.grid.spacing))
+
+        def each(change: Callable[..., Tensor], pictures: Tensor) -> Tensor:
+            rows = zip(pictures, brain, disturbances, strict=True)
+            return torch.stack([change(picture, inside, spacing, noise, g) for picture, inside, g in rows])
+
+        disturbed = each(disturb, anatomy) if self.training and noise.anatomical_noise_regions else anatomy
+        edges = self.network.extract_edges(images, disturbed)
+        if self.training and noise.edge_noise_regions:
+            edges = each(disturb_edges, edges)
+        return self.network.restore_code(disturbed, edges)
 
 
 def _any(weights: LossWeights, names: tuple[str, ...]) -> bool:

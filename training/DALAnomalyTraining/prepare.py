@@ -14,6 +14,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from DALAnomalyLib.errors import InputError
+from DALAnomalyLib.preprocessing.bias_field import estimate_bias_field
+from DALAnomalyLib.volume_io.sitk_volume import from_sitk, to_sitk
 from DALAnomalyTraining.label_classes import CLASSES, COUNT, OUTER_CSF, SAME_APPEARANCE, to_classes
 from DALAnomalyTraining.labelled_images import cropped, like, read_image, registration_image, rigid_pose, some_brain
 from DALAnomalyTraining.pack import PackWriter, Source
@@ -151,6 +153,7 @@ def prepare(
     description: str,
     report: Callable[[str, int, int], None],
     workers: int = 2,
+    n4: bool = True,
 ) -> int:
     """Align every subject, resample it into the pack's frame and write the pack; returns its size in bytes.
 
@@ -163,12 +166,13 @@ def prepare(
         description: What the pack is made of, kept in every model trained on it.
         report: Called with a name, the number done and the number of all.
         workers: Subjects worked on at once.
+        n4: Take the bias field out of real scans, as is done at detection.
     """
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     template = registration_image(read_image(pose)) if pose else None
     writer = PackWriter(description, priors)
     with ThreadPoolExecutor(workers) as pool:
-        packed = pool.map(lambda subject: _pack_subject(subject, spacing, template), subjects)
+        packed = pool.map(lambda subject: _pack_subject(subject, spacing, template, n4), subjects)
         for done, (subject, (labels, images, origin, steps)) in enumerate(zip(subjects, packed, strict=True), start=1):
             writer.add(subject.name, subject.source, labels, images, (steps, steps, steps), origin, subject.group)
             report(subject.name, done, len(subjects))
@@ -178,9 +182,11 @@ def prepare(
 Packed = tuple[npt.NDArray[np.uint8], dict[str, npt.NDArray[np.uint8]], tuple[float, float, float], float]
 
 
-def _pack_subject(subject: Subject, spacing: float, template: sitk.Image | None) -> Packed:
+def _pack_subject(subject: Subject, spacing: float, template: sitk.Image | None, n4: bool) -> Packed:
     images = {name: read_image(path) for name, path in subject.images.items()}
     classes = _read_classes(subject, images)
+    if n4:
+        images = {name: _unbiased(image, classes) for name, image in images.items()}
     pose = rigid_pose(classes, template) if template is not None else sitk.Euler3DTransform()
     steps = max(spacing, *classes.GetSpacing()) if images else spacing
     grid = _box_in_pose(classes, pose, steps)
@@ -219,6 +225,13 @@ def _read_classes(subject: Subject, images: dict[str, sitk.Image]) -> sitk.Image
     numbers = sitk.GetArrayFromImage(labels).astype(np.int64)
     brain = cropped(like(some_brain(to_classes(numbers, subject.scheme), subject.labels, subject.scheme), labels))
     return like(_fill_sulci(sitk.GetArrayFromImage(brain), min(brain.GetSpacing())), brain)
+
+
+def _unbiased(image: sitk.Image, classes: sitk.Image) -> sitk.Image:
+    """The image without the drift that N4 finds inside the brain (section 4.1.2)."""
+    scan = from_sitk(image)
+    brain = from_sitk(sitk.Resample(classes > 0, image, sitk.Transform(), sitk.sitkNearestNeighbor))
+    return to_sitk(estimate_bias_field(scan, brain).correct(scan))
 
 
 def _same_grid(first: sitk.Image, second: sitk.Image) -> bool:

@@ -19,6 +19,7 @@ def train(
     devices: int = 1,
     until: int | None = None,
     quiet: bool = False,
+    start: Path | None = None,
 ) -> None:
     """Train as `config` says on the pack `data`, keep everything in `output`, and export its best model there.
 
@@ -31,10 +32,11 @@ def train(
         devices: Processes.
         until: Stop after this many steps of the whole run.
         quiet: No progress bar.
+        start: Checkpoint of another run whose weights and landmarks this one begins with.
     """
     pack = Pack(data)
     trainer = Trainer(load_training_config(config), pack, output, Hardware(accelerator, devices))
-    trainer.fit(resume, until, quiet)
+    trainer.fit(resume, until, quiet, start)
     finished = trainer.step >= trainer.config.steps
     if finished and trainer.fabric.is_global_zero:
         best = output / "best.pt"

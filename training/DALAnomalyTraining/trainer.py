@@ -120,9 +120,18 @@ class Trainer:
         """The network that is validated and exported."""
         return self.network if self.average is None else self.average.network  # type: ignore[return-value]
 
-    def fit(self, resume: bool = False, until: int | None = None, quiet: bool = False) -> None:
-        """Train to the end, or to step `until`; `resume` continues from the run's last checkpoint, step-exactly."""
-        self._start(resume)
+    def fit(
+        self, resume: bool = False, until: int | None = None, quiet: bool = False, start: Path | None = None
+    ) -> None:
+        """Train to the end, or to step `until`.
+
+        Args:
+            resume: Continue from the run's last checkpoint, step-exactly.
+            until: Stop after this step of the whole run.
+            quiet: No progress bar.
+            start: Begin a new run with the (averaged) weights and landmarks of another run's checkpoint.
+        """
+        self._start(resume, start)
         log = RunLog(self.run, self.step) if self.fabric.is_global_zero else None
         validation = Validation(self.held_out, self.landmarks, self.config.validation_subjects)
         last = self.config.steps if until is None else min(until, self.config.steps)
@@ -145,7 +154,7 @@ class Trainer:
                     self._save("last.pt")
                     saved = time.monotonic()
 
-    def _start(self, resume: bool) -> None:
+    def _start(self, resume: bool, start: Path | None) -> None:
         path = self.run / "last.pt"
         if resume:
             self._load(path)
@@ -153,7 +162,10 @@ class Trainer:
         if path.exists():
             msg = f"{self.run} already holds a training run; add --resume to continue it or choose another folder"
             raise UsageError(msg)
-        self.landmarks = self.pairs.learn_landmarks(self.config.landmark_subjects)
+        if start is None:
+            self.landmarks = self.pairs.learn_landmarks(self.config.landmark_subjects)
+        else:
+            self._take_weights(start)
         if self.fabric.is_global_zero:
             self.run.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(to_dictionary(self.config), sort_keys=False)
@@ -251,6 +263,19 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
         }
         save_checkpoint(self.run / name, content)
+
+    def _take_weights(self, path: Path) -> None:
+        content = load_checkpoint(path, self.fabric.device)
+        state = content["average"] or content["network"]
+        try:
+            self.network.load_state_dict(state)
+        except RuntimeError as error:
+            msg = f"{path} holds another network than this configuration's; start from a checkpoint of the same model"
+            raise UsageError(msg) from error
+        if self.average is not None:
+            self.average.network.load_state_dict(state)
+        # the weights know intensities on this scale
+        self.landmarks = landmarks_from(content["landmarks"])
 
     def _load(self, path: Path) -> None:
         content = load_checkpoint(path, self.fabric.device)

@@ -42,3 +42,7 @@ class GeneratorConfig:
     """Most regions whose tissue is replaced in A before its edges are taken (section 4.8.2); 0 turns it off."""
     anatomical_noise_mm: tuple[float, float] = (6.0, 32.0)
     """Smallest and largest radius of such a region."""
+    anatomical_noise_core: float = 0.0
+    """Chance that a region has a core of yet another tissue."""
+    edge_noise_regions: int = 0
+    """Most regions, of the same sizes, in which edges are left out or spurious ones drawn; 0 turns it off."""
