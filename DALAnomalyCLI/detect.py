@@ -50,6 +50,7 @@ VOLUME_FILES = {
     "tissues.nii.gz": "tissues",
     "edges.nii.gz": "edges",
     "brain_mask.nii.gz": "brain_mask",
+    "uncertainty.nii.gz": "uncertainty",
     "findings_mask.nii.gz": "findings_mask",
 }
 """File name to the field of `Detection` that it holds."""

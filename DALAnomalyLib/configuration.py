@@ -113,12 +113,35 @@ class PreprocessingConfig:
 
 
 @dataclass(frozen=True)
+class RestorationConfig:
+    """How the healthy image is made of a scan beyond one pass of the network; the defaults are the paper's one pass."""
+
+    views: Literal[1, 2, 6] = 1
+    """Passes whose healthy images are averaged: 2 as it is and mirrored, 6 also shifted by a voxel either way."""
+    tone_pieces: int = 0
+    """Match the healthy image's brightness to the scan's in so many groups of voxels, dark to bright, which stand for
+    tissues; 0 turns it off."""
+    drift_mm: float = 0.0
+    """Follow differences that drift this slowly through the brain (standard deviation of the smoothing in mm), as a
+    bias field or another scanner makes them; 0 turns it off."""
+
+    def __post_init__(self) -> None:
+        if self.views not in (1, 2, 6) or self.tone_pieces < 0 or self.tone_pieces == 1 or self.drift_mm < 0:
+            msg = (
+                f"restoration with views {self.views}, tone_pieces {self.tone_pieces}, drift_mm {self.drift_mm}; "
+                "views are 1, 2 or 6, tone_pieces 0 or at least 2, drift_mm not negative"
+            )
+            raise UsageError(msg)
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """All that a detector needs besides weights and landmarks."""
 
     name: str = "paper"
     grid: GridConfig = field(default_factory=GridConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    restoration: RestorationConfig = field(default_factory=RestorationConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
     minimum_finding_ml: float = 0.1
@@ -142,7 +165,16 @@ PRESETS: dict[str, ModelConfig] = {
             combiner_widths=(32, 8),
             modality_widths=(16, 32, 64, 64, 64),
         ),
-        score=ScoreConfig(minimum_filter=3, mean_filter=7, mask_erosion=3, sign="typical"),
+        restoration=RestorationConfig(views=6, tone_pieces=6, drift_mm=25.0),
+        score=ScoreConfig(
+            difference_power=2.0,
+            minimum_filter=3,
+            opening=True,
+            mean_filter=7,
+            mean_passes=2,
+            mask_erosion=3,
+            sign="typical",
+        ),
     ),
     "tiny": ModelConfig(
         name="tiny",
@@ -156,6 +188,7 @@ PRESETS: dict[str, ModelConfig] = {
             combiner_widths=(8, 4),
             modality_widths=(8, 8),
         ),
+        restoration=RestorationConfig(views=2),
         score=ScoreConfig(minimum_filter=0, mean_filter=3, mask_erosion=0),
         # too coarse for the atlas to matter: this preset is for trying out and for tests
         preprocessing=PreprocessingConfig(skip=("brain_extraction", "n4", "registration")),

@@ -31,6 +31,7 @@ from DALAnomalyLib.preprocessing.step_cache import StepCache
 from DALAnomalyLib.preprocessing.steps import StepLog
 from DALAnomalyLib.preprocessing.way_back import WayBack
 from DALAnomalyLib.progress import CancelToken, ProgressCallback
+from DALAnomalyLib.restoration import restore
 from DALAnomalyLib.scoring.score_config import SCORE_KINDS, ScoreConfig, ScoreKind, SignChoice
 from DALAnomalyLib.scoring.score_map import score_map
 from DALAnomalyLib.volume import Volume
@@ -68,6 +69,9 @@ class Detection:
     warnings: tuple[str, ...] = ()
     prepared: PreparedScan | None = field(default=None, repr=False)
     """What the network was given, and every step on the way there."""
+    uncertainty: Volume | None = None
+    """How much x_r depends on how the scan lies on the grid: its standard deviation over several views, float32 on the
+    standard scale [0, 1]; None where the model takes one view only."""
 
 
 class Detector:
@@ -215,7 +219,7 @@ class Detector:
         known = self.metadata.config.network.sequences
         index = torch.tensor([known.index(prepared.sequence)], device=self.device)
         with cancellable(self._model.network, run.cancel):
-            return self._model.network.restore(prepared.image, prepared.brain, index)
+            return restore(self._model.network, prepared.image, prepared.brain, index, self.metadata.config.restoration)
 
     def _standardised_again(self, prepared: PreparedScan, restoration: Restoration) -> PreparedScan:
         """Leave out of the intensity landmarks what a first pass found anomalous."""
@@ -240,6 +244,7 @@ class Detector:
         tissue_of_class = torch.tensor([0, *self.metadata.tissue_of_class], device=self.device)
         tissues = back.labels(tissue_of_class[class_index(restoration.anatomy.image, config.network.classes)])
         edges = back.labels(restoration.edges)
+        uncertainty = None if restoration.spread is None else back.continuous(restoration.spread)
         detections = []
         for done, score_config in enumerate(score_configs):
             run.stage("scoring", 0.85 + 0.15 * done / len(score_configs))
@@ -256,6 +261,7 @@ class Detector:
                     tissues=tissues,
                     edges=edges,
                     brain_mask=prepared.brain_mask,
+                    uncertainty=uncertainty,
                     findings_mask=labels,
                     findings=findings,
                     modality_vector=restoration.modality[0].cpu().numpy(),

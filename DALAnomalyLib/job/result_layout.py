@@ -27,7 +27,7 @@ class ResultLayout:
     """The files of a result.
 
     Attributes:
-        volumes: file name to the field of `Detection` that it holds.
+        volumes: file name to the field of `Detection` that it holds; where that is None, there is no file.
         more: names of further files, without the manifest.
         write_more: writes them; may leave some out.
     """
@@ -63,7 +63,9 @@ def write_result(
         return folder / file
 
     for file, result in layout.volumes.items():
-        write_volume(getattr(outcome.detection, result), begin(file))
+        volume = getattr(outcome.detection, result)
+        if volume is not None:
+            write_volume(volume, begin(file))
     layout.write_more(folder, outcome, begin)
 
 

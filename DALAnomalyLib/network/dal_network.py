@@ -43,6 +43,8 @@ class Restoration:
     """E, (B, 1, D, H, W), 0 or 1."""
     modality: Tensor
     """M, (B, m)."""
+    spread: Tensor | None = None
+    """Standard deviation of x_r over several views of the scan, (B, 1, D, H, W); without them, None."""
 
 
 class DALNetwork(nn.Module):

@@ -13,9 +13,14 @@ _WINDOWS: dict[SsimWindow, tuple[int, WindowKind]] = {"uniform7": (7, "uniform")
 
 
 def hybrid_score(
-    image: Tensor, healthy: Tensor, brain: Tensor, window: SsimWindow = "uniform7", sign: Sign = "absolute"
+    image: Tensor,
+    healthy: Tensor,
+    brain: Tensor,
+    window: SsimWindow = "uniform7",
+    sign: Sign = "absolute",
+    power: float = 1.0,
 ) -> Tensor:
-    """Difference weighted by structural dissimilarity, |x - x_r| * (1 - SSIM(x, x_r)) (Eq. 15).
+    """Difference weighted by structural dissimilarity, |x - x_r|^power * (1 - SSIM(x, x_r)) (Eq. 15).
 
     Args:
         image: x, (B, 1, D, H, W), standardised to [0, 1].
@@ -23,6 +28,7 @@ def hybrid_score(
         brain: the same shape, brain where > 0; what lies outside never counts, not even in the SSIM window.
         window: window of SSIM.
         sign: "absolute" is Eq. 15; "positive" and "negative" keep only x > x_r or x < x_r.
+        power: of the difference; 1 is Eq. 15.
 
     Returns:
         Float32, same shape, in [0, 2], 0 outside the brain.
@@ -31,12 +37,12 @@ def hybrid_score(
         GeometryError: the shapes differ, or the grid is smaller than the window.
     """
     image, healthy = _both_inside(image, healthy, brain)
-    return _difference(image, healthy, sign) * _dissimilarity(image, healthy, window)
+    return _difference(image, healthy, sign) ** power * _dissimilarity(image, healthy, window)
 
 
-def l1_score(image: Tensor, healthy: Tensor, brain: Tensor, sign: Sign = "absolute") -> Tensor:
-    """Difference |x - x_r| alone (Table 5); arguments, result and errors as `hybrid_score`, in [0, 1]."""
-    return _difference(*_both_inside(image, healthy, brain), sign)
+def l1_score(image: Tensor, healthy: Tensor, brain: Tensor, sign: Sign = "absolute", power: float = 1.0) -> Tensor:
+    """Difference |x - x_r|^power alone (Table 5); arguments, result and errors as `hybrid_score`, in [0, 1]."""
+    return _difference(*_both_inside(image, healthy, brain), sign) ** power
 
 
 def ssim_score(

@@ -43,6 +43,23 @@ def minimum_filter(score: Tensor, size: int) -> Tensor:
     return score
 
 
+def opening(score: Tensor, size: int) -> Tensor:
+    """Minimum, then maximum over the cube: what is narrower than the cube goes, what is not keeps its extent.
+
+    Args:
+        score: (B, 1, D, H, W), float.
+        size: edge of the cube in voxels, odd; 0 or 1 returns `score` as it is.
+
+    Returns:
+        Same shape and dtype, nowhere larger than `score`.
+
+    Raises:
+        UsageError: `size` is negative or even.
+        GeometryError: an axis is shorter than half the cube.
+    """
+    return -minimum_filter(-minimum_filter(score, size), size)
+
+
 def mean_filter(score: Tensor, size: int) -> Tensor:
     """Mean over the cube around each voxel; evens the score out inside a lesion (section 3.5.2).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -25,8 +26,12 @@ class ScoreConfig:
     Attributes:
         kind: "hybrid" is Eq. 15, "l1" and "ssim" are its factors (Table 5), "intensity" is the image without a model.
         ssim_window: 7-voxel cube, or an 11-tap Gaussian of sigma 1.5.
+        difference_power: exponent of |x - x_r| in "hybrid" and "l1"; 1 is the paper's. Above 1, few clear voxels weigh
+            more than many faint ones, which is what tells small lesions from restoration errors.
         minimum_filter: edge of the cube in voxels of the grid, odd; 0 turns the filter off.
+        opening: let a maximum filter follow the minimum filter, so that lesions that survive it keep their extent.
         mean_filter: the same for the mean filter.
+        mean_passes: how often the mean filter is applied; twice is close to a Gaussian, without the corners of a cube.
         mask_erosion: the same for the erosion of the brain mask.
         sign: which differences image - pseudo-healthy count: all, only brighter ("positive") or only darker ones
             ("negative"), or "typical": the side on which most lesions of the scan's sequence lie, see `for_sequence`.
@@ -38,8 +43,11 @@ class ScoreConfig:
 
     kind: ScoreKind = "hybrid"
     ssim_window: SsimWindow = "uniform7"
+    difference_power: float = 1.0
     minimum_filter: int = 3
+    opening: bool = False
     mean_filter: int = 9
+    mean_passes: int = 1
     mask_erosion: int = 3
     sign: SignChoice = "absolute"
 
@@ -51,6 +59,12 @@ class ScoreConfig:
         _check_size("minimum_filter", self.minimum_filter)
         _check_size("mean_filter", self.mean_filter)
         _check_size("mask_erosion", self.mask_erosion)
+        if not 0 < self.difference_power < math.inf:
+            msg = f"score option difference_power is {self.difference_power!r}; give a positive number"
+            raise UsageError(msg)
+        if self.mean_passes < 1:
+            msg = f"score option mean_passes is {self.mean_passes!r}; give at least 1, or mean_filter 0 to turn it off"
+            raise UsageError(msg)
 
     def of_kind(self, kind: ScoreKind, sequence: str) -> ScoreConfig:
         """The same post-processing for another kind of score (Table 5) of a scan of `sequence`."""

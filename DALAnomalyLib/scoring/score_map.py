@@ -6,7 +6,7 @@ from torch import Tensor
 
 from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.scoring.anomaly_scores import hybrid_score, intensity_score, l1_score, ssim_score
-from DALAnomalyLib.scoring.filters import erode_mask, mean_filter, minimum_filter
+from DALAnomalyLib.scoring.filters import erode_mask, mean_filter, minimum_filter, opening
 from DALAnomalyLib.scoring.score_config import ScoreConfig
 
 
@@ -27,8 +27,11 @@ def score_map(image: Tensor, healthy: Tensor, brain: Tensor, config: ScoreConfig
         UsageError: the sign is still "typical".
     """
     score = _score(image, healthy, brain, config)
-    smooth = mean_filter(minimum_filter(score, config.minimum_filter), config.mean_filter)
-    return smooth * erode_mask(brain > 0, config.mask_erosion)
+    narrow = opening if config.opening else minimum_filter
+    score = narrow(score, config.minimum_filter)
+    for _ in range(config.mean_passes):
+        score = mean_filter(score, config.mean_filter)
+    return score * erode_mask(brain > 0, config.mask_erosion)
 
 
 def _score(image: Tensor, healthy: Tensor, brain: Tensor, config: ScoreConfig) -> Tensor:
@@ -36,9 +39,9 @@ def _score(image: Tensor, healthy: Tensor, brain: Tensor, config: ScoreConfig) -
         msg = "sign 'typical' depends on the sequence; score with ScoreConfig.for_sequence(...)"
         raise UsageError(msg)
     if config.kind == "hybrid":
-        return hybrid_score(image, healthy, brain, config.ssim_window, config.sign)
+        return hybrid_score(image, healthy, brain, config.ssim_window, config.sign, config.difference_power)
     if config.kind == "l1":
-        return l1_score(image, healthy, brain, config.sign)
+        return l1_score(image, healthy, brain, config.sign, config.difference_power)
     if config.kind == "ssim":
         return ssim_score(image, healthy, brain, config.ssim_window, config.sign)
     return intensity_score(image, brain, config.sign)

@@ -80,6 +80,7 @@ def test_all_results_and_nothing_else_appear(result: tuple[Path, Path]) -> None:
         ("tissues.nii.gz", sitk.sitkUInt8),
         ("edges.nii.gz", sitk.sitkUInt8),
         ("brain_mask.nii.gz", sitk.sitkUInt8),
+        ("uncertainty.nii.gz", sitk.sitkFloat32),
         ("findings_mask.nii.gz", sitk.sitkUInt16),
     ],
 )

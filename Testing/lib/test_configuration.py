@@ -55,7 +55,7 @@ def test_every_field_survives_the_way_through_plain_values(through) -> None:
             restoration_input="image_edges",
             modality_reuse=False,
         ),
-        score=ScoreConfig("ssim", "gaussian11", 5, 7, 9, "positive"),
+        score=ScoreConfig("ssim", "gaussian11", 1.5, 5, True, 7, 2, 9, "positive"),
         preprocessing=PreprocessingConfig(("n4", "crop"), "greedy", "atlas", second_pass=True, second_outline=False),
         minimum_finding_ml=1.5,
     )
@@ -101,7 +101,7 @@ def test_the_paper_preset_is_the_papers() -> None:
     [
         (
             {"colour": 1},
-            "model.yaml: unknown colour; known are grid, minimum_finding_ml, name, network, preprocessing, score",
+            "model.yaml: unknown colour; known are grid, minimum_finding_ml, name, network, preprocessing, restoration, score",
         ),
         ({7: 1, "colour": 1}, "model.yaml: unknown 7, colour; known"),
         ({"network": {"width": 8}}, "model.yaml.network: unknown width; known are"),

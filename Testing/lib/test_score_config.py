@@ -13,6 +13,7 @@ def test_defaults_are_the_papers() -> None:
     config = ScoreConfig()
     assert (config.kind, config.sign) == ("hybrid", "absolute")
     assert (config.minimum_filter, config.mean_filter, config.mask_erosion) == (3, 9, 3)
+    assert (config.difference_power, config.opening, config.mean_passes) == (1.0, False, 1)
 
 
 def test_every_step_can_be_turned_off() -> None:
@@ -30,6 +31,9 @@ def test_every_step_can_be_turned_off() -> None:
         ("mean_filter", -3),
         ("mask_erosion", 2.5),
         ("mask_erosion", True),
+        ("difference_power", 0.0),
+        ("difference_power", float("nan")),
+        ("mean_passes", 0),
     ],
 )
 def test_a_bad_value_is_named_with_its_option(option: str, value: Any) -> None:

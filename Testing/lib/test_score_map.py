@@ -3,6 +3,8 @@
 Float32 rounding comes closest to it in windows where image and pseudo-healthy image are two different constants.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -129,3 +131,34 @@ def test_a_sign_that_still_depends_on_the_sequence_is_refused() -> None:
     volume = torch.rand((1, 1, 8, 8, 8), generator=torch.Generator().manual_seed(0))
     with pytest.raises(UsageError, match="for_sequence"):
         score_map(volume, volume, volume, ScoreConfig(minimum_filter=0, mean_filter=0, mask_erosion=0, sign="typical"))
+
+
+def test_opening_drops_what_is_narrow_and_keeps_the_extent_of_the_rest() -> None:
+    """Scikit-image has no reflected border, SciPy has: its opening is the reference."""
+    image, healthy, brain = case()
+    config = ScoreConfig(kind="l1", minimum_filter=3, opening=True, mean_filter=0, mask_erosion=0)
+    expected = ndimage.maximum_filter(ndimage.minimum_filter(np.abs(image - healthy), 3), 3)
+    np.testing.assert_allclose(ours(image, healthy, brain, config), expected * brain, atol=TOLERANCE)
+
+    block = np.zeros(SHAPE, np.float32)
+    block[6:10, 8:13, 5:8] = 0.7
+    block[13, 13, 13] = 0.7
+    whole = np.ones(SHAPE, bool)
+    kept = ours(block, np.zeros_like(block), whole, config)
+    block[13, 13, 13] = 0
+    np.testing.assert_array_equal(kept, block)
+
+
+def test_two_passes_of_the_mean_filter() -> None:
+    image, healthy, brain = case(1)
+    config = ScoreConfig(kind="l1", minimum_filter=0, mean_filter=5, mean_passes=2, mask_erosion=0)
+    expected = ndimage.uniform_filter(ndimage.uniform_filter(np.abs(image - healthy).astype(np.float64), 5), 5)
+    np.testing.assert_allclose(ours(image, healthy, brain, config), expected * brain, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", ["hybrid", "l1"])
+def test_the_power_applies_to_the_difference_alone(kind: str) -> None:
+    image, healthy, brain = case(2)
+    plain = ScoreConfig(kind=kind, minimum_filter=0, mean_filter=0, mask_erosion=0)
+    squared = ours(image, healthy, brain, replace(plain, difference_power=2.0))
+    np.testing.assert_allclose(squared, ours(image, healthy, brain, plain) * np.abs(image - healthy), atol=TOLERANCE)

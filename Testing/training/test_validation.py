@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from DALAnomalyLib.configuration import ModelConfig, preset
+from DALAnomalyLib.configuration import ModelConfig, RestorationConfig, preset
 from DALAnomalyLib.network.dal_network import Anatomy, DALNetwork, Restoration
 from DALAnomalyLib.preprocessing.intensity_standardisation import Landmarks
 from DALAnomalyLib.scoring.score_config import SCORE_KINDS, ScoreConfig
@@ -22,7 +22,7 @@ from DALAnomalyTraining.validation import Case, Validation, ValidationResult
 
 CPU = torch.device("cpu")
 COUNT = 4
-CONFIG = replace(preset("tiny"), score=ScoreConfig(kind="l1", minimum_filter=0, mean_filter=0, mask_erosion=0))
+CONFIG = replace(preset("tiny"), restoration=RestorationConfig(), score=ScoreConfig(kind="l1", minimum_filter=0, mean_filter=0, mask_erosion=0))
 FULL = preset("tiny").grid.shape
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from DALAnomalyLib.configuration import RestorationConfig
 from DALAnomalyLib.evaluation.metrics import pooled_metrics
 from DALAnomalyLib.network.dal_network import DALNetwork, Restoration
 from DALAnomalyLib.network.one_hot import class_index
 from DALAnomalyLib.preprocessing.intensity_standardisation import Landmarks
+from DALAnomalyLib.restoration import restore
 from DALAnomalyLib.scoring.score_config import SCORE_KINDS, ScoreKind
 from DALAnomalyLib.scoring.score_map import score_map
 from DALAnomalyTraining.generator.pair_generator import PairGenerator, Pictures
@@ -102,11 +105,13 @@ class Validation:
     def __call__(self, network: DALNetwork) -> ValidationResult:
         """Measure `network`, in evaluation mode, on every case and sequence."""
         network.eval()
+        # further views cost as much each and help all networks alike
+        one_view = dataclasses.replace(network.config.restoration, views=1)
         figures: dict[str, list[float]] = {}
         pooled: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in self.sequences}
         pictures: list[Picture] = []
         for case in self._cases:
-            restored, scores = self._restore(network, case)
+            restored, scores = self._restore(network, case, one_view)
             for row, name in enumerate(self.sequences):
                 inside = case.brain > 0
                 pooled[name].append((scores[row][inside].cpu().numpy(), case.lesion[inside].cpu().numpy()))
@@ -127,7 +132,7 @@ class Validation:
         network.eval()
         pooled: dict[tuple[str, ScoreKind], list[tuple[np.ndarray, np.ndarray]]] = {}
         for case in self._cases:
-            restored, _ = self._restore(network, case)
+            restored, _ = self._restore(network, case, network.config.restoration)
             inside = case.brain > 0
             for row, name in enumerate(self.sequences):
                 pictured = case.images[row][None, None], restored.pseudo_healthy[row][None], case.brain[None, None]
@@ -140,10 +145,10 @@ class Validation:
             for name in self.sequences
         }
 
-    def _restore(self, network: DALNetwork, case: Case) -> tuple[Restoration, Tensor]:
+    def _restore(self, network: DALNetwork, case: Case, config: RestorationConfig) -> tuple[Restoration, Tensor]:
         images, brain = case.images[:, None], case.brain.expand(len(case.images), 1, -1, -1, -1)
         sequence = torch.arange(len(images), device=images.device)
-        restored = network.restore(images, brain, sequence)
+        restored = restore(network, images, brain, sequence, config)
         scores = [
             score_map(
                 images[row : row + 1],

@@ -1,0 +1,116 @@
+"""Matching a pseudo-healthy image to the intensities of its scan, with lesions as outliers.
+
+E_M carries a scanner's look over, but not exactly: a network trained on generated scans paints real ones a little too
+bright here and too dark there. Such differences are the same in all voxels of a tissue, or drift slowly through the
+brain. Lesions are neither, and few: weights that fall to zero for large differences (Tukey's biweight) ignore them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from DALAnomalyLib.scoring.filters import weighted_mean
+
+_ROUNDS = 5
+"""Reweighting has settled by then."""
+_OUTLIER = 2.0
+"""Differences beyond so many robust standard deviations count nothing."""
+_DEVIATION_OF_MEDIAN = 1.4826
+"""Standard deviation of normal noise over its median absolute deviation."""
+_SMALLEST = 1e-4
+_FEW = 0.02
+"""Where less than this share of the neighbourhood counts, the drift fades to 0."""
+
+
+def match_tones(healthy: Tensor, image: Tensor, brain: Tensor, pieces: int) -> Tensor:
+    """Shift dark, middle and bright voxels of the healthy image to where the scan has them.
+
+    The voxels are grouped by their healthy intensity, as many in each group; the robust mean difference of each group
+    is applied at the group's median and linearly in between. Healthy intensity stands for tissue, so that this is a
+    gain and offset per tissue.
+
+    Args:
+        healthy: x_r, float32 (B, 1, D, H, W), in [0, 1].
+        image: x, the same shape and scale.
+        brain: The same shape, 0 or 1.
+        pieces: Number of groups, at least 2.
+
+    Returns:
+        The shifted x_r, clamped to [0, 1], 0 outside the brain.
+    """
+    return torch.stack([_matched(*one, pieces) for one in zip(healthy, image, brain > 0, strict=True)])
+
+
+def _matched(healthy: Tensor, image: Tensor, inside: Tensor, pieces: int) -> Tensor:
+    if int(inside.sum()) < pieces:
+        return healthy
+    values, order = healthy[inside].sort()
+    differences = image[inside][order] - values
+    groups = zip(values.tensor_split(pieces), differences.tensor_split(pieces), strict=True)
+    knots, shifts = (torch.stack(rows) for rows in zip(*((v.median(), _centre(d)) for v, d in groups), strict=True))
+    return ((healthy + _interpolated(healthy, knots, shifts)).clamp(0, 1) * inside).to(healthy.dtype)
+
+
+def _centre(differences: Tensor) -> Tensor:
+    """Robust mean of a group's differences."""
+    centre = differences.median()
+    for _ in range(_ROUNDS):
+        weights = _biweight(differences - centre, (differences - centre).abs().median())
+        centre = (weights * differences).sum() / weights.sum().clamp_min(_SMALLEST)
+    return centre
+
+
+def _interpolated(values: Tensor, knots: Tensor, heights: Tensor) -> Tensor:
+    """Piecewise linear through (knots, heights), constant beyond the ends."""
+    above = torch.searchsorted(knots, values.contiguous()).clamp(1, len(knots) - 1)
+    width = (knots[above] - knots[above - 1]).clamp_min(1e-6)
+    share = ((values - knots[above - 1]) / width).clamp(0, 1)
+    return torch.lerp(heights[above - 1], heights[above], share)
+
+
+def follow_drift(healthy: Tensor, image: Tensor, brain: Tensor, sigma: float) -> Tensor:
+    """Add to the healthy image the part of its difference from the scan that varies slowly through the brain.
+
+    Args:
+        healthy: x_r, float32 (B, 1, D, H, W), in [0, 1].
+        image: x, the same shape and scale.
+        brain: The same shape, 0 or 1.
+        sigma: How slowly: standard deviation of the smoothing in voxels.
+
+    Returns:
+        The sum, clamped to [0, 1], 0 outside the brain.
+    """
+    difference = (image - healthy) * brain
+    weights = brain.clone()
+    for _ in range(_ROUNDS):
+        drift = _weighted_average(difference, weights, sigma)
+        rest = difference - drift
+        spreads = [one[inside].abs().median() for one, inside in zip(rest, brain > 0, strict=True)]
+        weights = brain * _biweight(rest, torch.stack(spreads).view(-1, 1, 1, 1, 1))
+    return (healthy + drift).clamp(0, 1) * brain
+
+
+def _weighted_average(values: Tensor, weights: Tensor, sigma: float) -> Tensor:
+    """Gaussian average of what has weight, fading to 0 where hardly anything has."""
+    # what is so smooth needs no more than five voxels per sigma
+    step = max(1, int(sigma / 5))
+    both = torch.cat([values * weights, weights], dim=1)
+    coarse = functional.avg_pool3d(both, step, ceil_mode=True, count_include_pad=False) if step > 1 else both
+    taps = _gaussian(sigma / step, limit=min(coarse.shape[2:]))
+    summed, weight = (weighted_mean(coarse[:, [channel]], taps) for channel in (0, 1))
+    average = summed / (weight + _FEW)
+    return functional.interpolate(average, values.shape[2:], mode="trilinear") if step > 1 else average
+
+
+def _gaussian(sigma: float, limit: int) -> tuple[float, ...]:
+    radius = min(int(2.5 * sigma) + 1, limit)
+    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma).square())
+    return tuple((taps / taps.sum()).tolist())
+
+
+def _biweight(differences: Tensor, median_size: Tensor) -> Tensor:
+    """Tukey's weights: 1 for no difference, 0 from `_OUTLIER` robust standard deviations on."""
+    limit = (_OUTLIER * _DEVIATION_OF_MEDIAN * median_size).clamp_min(_SMALLEST)
+    return (1 - (differences / limit).square()).clamp_min(0).square()
