@@ -38,6 +38,9 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="best.pt or last.pt of a run.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Model file, NAME.dalmodel.")],
     data: Annotated[Path, typer.Option(help="The pack that the run was trained on.")],
+    config: Annotated[
+        Path | None, typer.Option(help="Training configuration to take restoration, score and preprocessing from.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an older file.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
 ) -> None:
@@ -52,6 +55,6 @@ def export(
             msg = f"{output} exists already; choose another name or add --force"
             raise OutputError(msg)
         with writing(output):
-            metadata = run(checkpoint, Pack(data), output)
+            metadata = run(checkpoint, Pack(data), output, config)
             write_checksums(output.parent)
         reporter.result(str(output), metadata.training, f"{output}: {metadata.training}")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from DALAnomalyLib.configuration import from_dictionary
-from DALAnomalyLib.errors import InputError
+from DALAnomalyLib.errors import InputError, UsageError
 from DALAnomalyLib.model_store import Model, load_model
 from DALAnomalyLib.network.dal_network import DALNetwork
 from DALAnomalyLib.scoring.score_config import SCORE_KINDS
@@ -130,3 +130,28 @@ def test_what_is_no_checkpoint_is_refused(toy_pack: Pack, tmp_path: Path, write:
     with pytest.raises(InputError, match=r"last\.pt is not a readable checkpoint"):
         export(tmp_path / "last.pt", toy_pack, tmp_path / "model.dalmodel")
     assert not (tmp_path / "model.dalmodel").exists()
+
+
+def test_scores_of_another_configuration(
+    finished_run: Any,
+    toy_pack: Pack,
+    tmp_path: Path,
+    write_config: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(export_module, "CALIBRATION_SUBJECTS", 2)
+    monkeypatch.setattr(export_module, "TEMPLATE_SUBJECTS", 2)
+    other = write_config(model={"score": {"mean_filter": 5}, "restoration": {"views": 1}})
+    metadata = export(finished_run.folder / "last.pt", toy_pack, tmp_path / "other.dalmodel", other)
+    assert metadata.config.score.mean_filter == 5
+    assert metadata.config.restoration.views == 1
+    assert load_model(tmp_path / "other.dalmodel", CPU).metadata.config == metadata.config
+
+
+def test_another_network_has_no_say(
+    finished_run: Any, toy_pack: Pack, tmp_path: Path, write_config: Callable[..., Path]
+) -> None:
+    other = write_config(model={"network": {"code_channels": 4}})
+    with pytest.raises(UsageError, match="another network or grid"):
+        export(finished_run.folder / "last.pt", toy_pack, tmp_path / "other.dalmodel", other)
+    assert not list(tmp_path.glob("*.dalmodel"))

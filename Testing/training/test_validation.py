@@ -22,7 +22,11 @@ from DALAnomalyTraining.validation import Case, Validation, ValidationResult
 
 CPU = torch.device("cpu")
 COUNT = 4
-CONFIG = replace(preset("tiny"), restoration=RestorationConfig(), score=ScoreConfig(kind="l1", minimum_filter=0, mean_filter=0, mask_erosion=0))
+CONFIG = replace(
+    preset("tiny"),
+    restoration=RestorationConfig(),
+    score=ScoreConfig(kind="l1", minimum_filter=0, mean_filter=0, mask_erosion=0),
+)
 FULL = preset("tiny").grid.shape
 
 

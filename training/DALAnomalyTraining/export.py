@@ -8,14 +8,15 @@ from pathlib import Path
 import torch
 
 from DALAnomalyLib import __version__
-from DALAnomalyLib.configuration import from_dictionary
+from DALAnomalyLib.configuration import ModelConfig, from_dictionary
+from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.model_store import ModelMetadata, save_model
 from DALAnomalyLib.network.dal_network import DALNetwork
 from DALAnomalyTraining.checkpoint import load_checkpoint
 from DALAnomalyTraining.generator.pair_generator import PairedBatch, PairGenerator
 from DALAnomalyTraining.pack import Pack
 from DALAnomalyTraining.trainer import landmarks_from, split_records
-from DALAnomalyTraining.training_config import TrainingConfig
+from DALAnomalyTraining.training_config import TrainingConfig, load_training_config
 from DALAnomalyTraining.validation import Validation
 
 TEMPLATE_SUBJECTS = 32
@@ -23,17 +24,24 @@ CALIBRATION_SUBJECTS = 16
 """Held-out subjects with synthetic lesions from which thresholds are taken."""
 
 
-def export(checkpoint: Path, pack: Pack, path: Path) -> ModelMetadata:
+def export(checkpoint: Path, pack: Pack, path: Path, config_file: Path | None = None) -> ModelMetadata:
     """Write the model of a checkpoint, with landmarks, mean images and thresholds; returns its metadata.
 
     Args:
         checkpoint: `best.pt` or `last.pt` of a run.
         pack: The pack it was trained on: mean images and thresholds come from its subjects.
         path: The model file.
+        config_file: Training configuration whose `restoration`, `score`, `preprocessing` and `minimum_finding_ml` the
+            model takes instead of those that it was trained with; they do not touch the weights.
+
+    Raises:
+        UsageError: `config_file` is of another network or grid.
     """
     device = torch.device("cpu")
     content = load_checkpoint(checkpoint, device)
     config = from_dictionary(TrainingConfig, content["config"])
+    if config_file is not None:
+        config = replace(config, model=_with_other_scores(config.model, config_file))
     landmarks = landmarks_from(content["landmarks"])
     network = DALNetwork(config.model)
     network.load_state_dict(content["average"] or content["network"])
@@ -66,6 +74,14 @@ def export(checkpoint: Path, pack: Pack, path: Path) -> ModelMetadata:
     path.parent.mkdir(parents=True, exist_ok=True)
     save_model(path, metadata, network, templates)
     return metadata
+
+
+def _with_other_scores(trained: ModelConfig, config_file: Path) -> ModelConfig:
+    wanted = load_training_config(config_file).model
+    if (wanted.network, wanted.grid) != (trained.network, trained.grid):
+        msg = f"{config_file} is of another network or grid than the checkpoint; name a configuration of the same"
+        raise UsageError(msg)
+    return wanted
 
 
 @torch.no_grad()

@@ -1,0 +1,190 @@
+"""What each step after the network contributes to detection: the tables of docs/experiments.md.
+
+    python training/measure_scores.py cases.csv [--checkpoint runs/mine/last.pt] [--only NAME ...]
+
+Every case of the table (training/development_cases.py writes one) goes through preprocessing once; the variants below
+differ in what happens afterwards. Printed per variant: AP / best Dice of every group with lesions, pooled; for healthy
+groups the mean volume in ml above the threshold that is best for the gliomas of the sequence (of all lesions, where
+there is no glioma); and how well the spread of the views tells where healthy tissue is restored badly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import stats
+
+from DALAnomalyCLI.evaluation_cases import Case, read_cases
+from DALAnomalyLib.configuration import RestorationConfig, preset
+from DALAnomalyLib.detector import Detector
+from DALAnomalyLib.evaluation.metrics import count_detections
+from DALAnomalyLib.model_store import load_model
+from DALAnomalyLib.network.dal_network import DALNetwork
+from DALAnomalyLib.preprocessing.chain import ScanRequest
+from DALAnomalyLib.preprocessing.pipeline import PreparedScan
+from DALAnomalyLib.preprocessing.way_back import WayBack
+from DALAnomalyLib.progress import CancelToken
+from DALAnomalyLib.restoration import restore
+from DALAnomalyLib.scoring.score_config import ScoreConfig
+from DALAnomalyLib.scoring.score_map import score_map
+from DALAnomalyLib.volume_io import read_mask, read_volume
+from DALAnomalyTraining.checkpoint import load_checkpoint
+
+Flat = npt.NDArray[np.float32]
+DEFAULT = preset("default")
+PAPER_SCORE = ScoreConfig(sign="typical")
+
+
+def variants() -> dict[str, tuple[RestorationConfig, ScoreConfig]]:
+    """By name: the paper's score, the default, the default less one step each, and other choices of each step."""
+    restoration, score = DEFAULT.restoration, DEFAULT.score
+    one_pass = RestorationConfig()
+    return {
+        "default": (restoration, score),
+        "paper": (one_pass, PAPER_SCORE),
+        "paper, all differences": (one_pass, replace(PAPER_SCORE, sign="absolute")),
+        "before: minimum 3, mean 7": (one_pass, replace(PAPER_SCORE, mean_filter=7)),
+        "one view": (replace(restoration, views=1), score),
+        "two views": (replace(restoration, views=2), score),
+        "no tone curve": (replace(restoration, tone_pieces=0), score),
+        "no drift": (replace(restoration, drift_mm=0.0), score),
+        "no tone curve, no drift": (replace(restoration, tone_pieces=0, drift_mm=0.0), score),
+        "drift 15 mm": (replace(restoration, drift_mm=15.0), score),
+        "drift 40 mm": (replace(restoration, drift_mm=40.0), score),
+        "power 1": (restoration, replace(score, difference_power=1.0)),
+        "power 3": (restoration, replace(score, difference_power=3.0)),
+        "no opening": (restoration, replace(score, opening=False)),
+        "no minimum filter": (restoration, replace(score, minimum_filter=0)),
+        "opening 5": (restoration, replace(score, minimum_filter=5)),
+        "one mean": (restoration, replace(score, mean_passes=1)),
+        "one mean 9": (restoration, replace(score, mean_passes=1, mean_filter=9)),
+        "two means 5": (restoration, replace(score, mean_filter=5)),
+        "two means 9": (restoration, replace(score, mean_filter=9)),
+        "all differences": (restoration, replace(score, sign="absolute")),
+        "difference alone": (restoration, replace(score, kind="l1")),
+        "SSIM alone": (restoration, replace(score, kind="ssim")),
+        "SSIM Gaussian 11": (restoration, replace(score, ssim_window="gaussian11")),
+        "mask eroded by 5": (restoration, replace(score, mask_erosion=5)),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A case that is ready for the network."""
+
+    case: Case
+    scan: PreparedScan
+    labels: npt.NDArray[np.bool_]
+    """(N,), the voxels inside the brain on the scan's grid."""
+    inside: npt.NDArray[np.bool_]
+    voxel_ml: float
+
+
+def prepared(detector: Detector, case: Case) -> Prepared:
+    """The scan of a case on the model's grid, and its labels."""
+    volume = read_volume(case.image)
+    mask = None if case.brain_mask is None else read_mask(case.brain_mask, volume.grid)
+    scan = detector.prepare(ScanRequest(volume, case.sequence, mask, None, "auto"))
+    inside = scan.brain_mask.array > 0
+    lesion = np.zeros(inside.shape, bool) if case.lesion is None else read_mask(case.lesion, volume.grid).array > 0
+    return Prepared(case, scan, lesion[inside], inside, volume.grid.voxel_volume_ml)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """One case's voxels in one variant, and what the spread of the views says about them."""
+
+    scores: Flat
+    spread_correlation: float
+    """Spearman's, of the spread with |x - x_r| in healthy brain; NaN with one view."""
+
+
+def score(network: DALNetwork, one: Prepared, restoration: RestorationConfig, config: ScoreConfig) -> Scored:
+    """Restore and score one case."""
+    scan = one.scan
+    sequence = torch.tensor([network.config.network.sequences.index(scan.sequence)])
+    restored = restore(network, scan.image, scan.brain, sequence, restoration)
+    on_model = score_map(scan.image, restored.pseudo_healthy, scan.brain, config.for_sequence(scan.sequence))
+    back = WayBack(scan, CancelToken())
+    correlation = float("nan")
+    if restored.spread is not None:
+        error = back.continuous((scan.image - restored.pseudo_healthy).abs()).array[one.inside]
+        spread = back.continuous(restored.spread).array[one.inside]
+        healthy = ~one.labels
+        correlation = float(stats.spearmanr(spread[healthy][::50], error[healthy][::50]).statistic)
+    return Scored(back.continuous(on_model).array[one.inside], correlation)
+
+
+def figures(cases: Sequence[Prepared], scored: Sequence[Scored]) -> dict[str, str]:
+    """Group and sequence to what is printed."""
+    rows = list(zip(cases, scored, strict=True))
+    found, thresholds = {}, {}
+    for (dataset, sequence), group in _groups(rows, lesions=True).items():
+        counts = count_detections(
+            np.concatenate([each.scores for _, each in group]), np.concatenate([one.labels for one, _ in group])
+        )
+        dice, threshold = counts.best_dice()
+        found[f"{dataset} {sequence}"] = f"{counts.average_precision():.3f} / {dice:.3f}"
+        if dataset == "glioma" or sequence not in thresholds:
+            thresholds[sequence] = threshold
+    for (dataset, sequence), group in _groups(rows, lesions=False).items():
+        if sequence in thresholds:
+            volumes = [np.count_nonzero(each.scores >= thresholds[sequence]) * one.voxel_ml for one, each in group]
+            found[f"{dataset} {sequence}"] = f"{np.mean(volumes):.2f} ml"
+    correlations = [each.spread_correlation for _, each in rows]
+    found["spread"] = f"{np.mean(correlations):.2f}"
+    return found
+
+
+Rows = Sequence[tuple[Prepared, Scored]]
+
+
+def _groups(rows: Rows, lesions: bool) -> Mapping[tuple[str, str], Rows]:
+    chosen = [(one, each) for one, each in rows if bool(one.labels.any()) == lesions]
+    keys = sorted({(one.case.dataset, one.scan.sequence) for one, _ in chosen})
+    return {key: [row for row in chosen if (row[0].case.dataset, row[0].scan.sequence) == key] for key in keys}
+
+
+def load(model: Path | None, checkpoint: Path | None) -> tuple[Detector, DALNetwork]:
+    """The detector of a model file, and its network, with the weights of a checkpoint of the same network if given."""
+    loaded = load_model(model, torch.device("cpu"))
+    if checkpoint is not None:
+        content = load_checkpoint(checkpoint, torch.device("cpu"))
+        loaded.network.load_state_dict(content["average"] or content["network"])
+    return Detector(loaded, torch.device("cpu")), loaded.network
+
+
+def print_table(rows: Iterable[tuple[str, Mapping[str, str]]]) -> None:
+    """A Markdown table, row by row as they come."""
+    for number, (name, values) in enumerate(rows):
+        if not number:
+            print("| variant |", " | ".join(values), "|\n|---|" + "---|" * len(values))
+        print(f"| {name} |", " | ".join(values.values()), "|", flush=True)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", type=Path)
+    parser.add_argument("--model", type=Path, help="model file instead of the one that ships")
+    parser.add_argument("--checkpoint", type=Path, help="its weights replace those of the model")
+    parser.add_argument("--only", nargs="+", choices=list(variants()), help="these variants")
+    arguments = parser.parse_args()
+    detector, network = load(arguments.model, arguments.checkpoint)
+    cases = []
+    for case in read_cases(arguments.cases):
+        print(f"preparing {case.subject} {case.sequence}", file=sys.stderr)
+        cases.append(prepared(detector, case))
+    chosen = {name: made for name, made in variants().items() if arguments.only is None or name in arguments.only}
+    print_table((name, figures(cases, [score(network, one, *made) for one in cases])) for name, made in chosen.items())
+
+
+if __name__ == "__main__":
+    main()
