@@ -101,7 +101,7 @@ def test_the_paper_preset_is_the_papers() -> None:
     [
         (
             {"colour": 1},
-            "model.yaml: unknown colour; known are grid, minimum_finding_ml, name, network, preprocessing, restoration, score",
+            "model.yaml: unknown colour; known are grid, minimum_finding_ml, name, network, preprocessing, ",
         ),
         ({7: 1, "colour": 1}, "model.yaml: unknown 7, colour; known"),
         ({"network": {"width": 8}}, "model.yaml.network: unknown width; known are"),

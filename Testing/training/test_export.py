@@ -141,7 +141,7 @@ def test_scores_of_another_configuration(
 ) -> None:
     monkeypatch.setattr(export_module, "CALIBRATION_SUBJECTS", 2)
     monkeypatch.setattr(export_module, "TEMPLATE_SUBJECTS", 2)
-    other = write_config(model={"score": {"mean_filter": 5}, "restoration": {"views": 1}})
+    other = write_config(model={"preset": "tiny", "score": {"mean_filter": 5}, "restoration": {"views": 1}})
     metadata = export(finished_run.folder / "last.pt", toy_pack, tmp_path / "other.dalmodel", other)
     assert metadata.config.score.mean_filter == 5
     assert metadata.config.restoration.views == 1
@@ -151,7 +151,7 @@ def test_scores_of_another_configuration(
 def test_another_network_has_no_say(
     finished_run: Any, toy_pack: Pack, tmp_path: Path, write_config: Callable[..., Path]
 ) -> None:
-    other = write_config(model={"network": {"code_channels": 4}})
+    other = write_config(model={"preset": "tiny", "network": {"code_channels": 4}})
     with pytest.raises(UsageError, match="another network or grid"):
         export(finished_run.folder / "last.pt", toy_pack, tmp_path / "other.dalmodel", other)
     assert not list(tmp_path.glob("*.dalmodel"))

@@ -328,7 +328,7 @@ def test_a_run_can_begin_with_the_weights_and_landmarks_of_another(
 def test_weights_of_another_network_are_refused(
     toy_pack: Pack, finished_run: Any, tmp_path: Path, write_config: Callable[..., Path]
 ) -> None:
-    config = write_config(model={"network": {"code_channels": 4}})
+    config = write_config(model={"preset": "tiny", "network": {"code_channels": 4}})
     trainer = Trainer(load_training_config(config), toy_pack, tmp_path / "run", Hardware("cpu", 1))
     with pytest.raises(UsageError, match="holds another network"):
         trainer.fit(start=finished_run.folder / "last.pt")
