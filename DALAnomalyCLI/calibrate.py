@@ -148,8 +148,8 @@ def _healthy_cases(path: Path) -> list[Case]:
     lesioned = [case.subject for case in cases if case.lesion is not None]
     if lesioned:
         msg = (
-            f"{path}: {lesioned[0]} has a lesion ({len(lesioned)} of {len(cases)} rows have one), but thresholds are set "
-            "on healthy scans alone; take such rows out"
+            f"{path}: {lesioned[0]} has a lesion ({len(lesioned)} of {len(cases)} rows have one), but thresholds are "
+            "set on healthy scans alone; take such rows out"
         )
         raise InputError(msg)
     return cases

@@ -14,7 +14,6 @@ from DALAnomalyLib.configuration import PreprocessingConfig, to_dictionary
 from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.scoring.score_config import ScoreConfig
 
-
 PRESETS = ("sensitive", "balanced", "specific")
 RECOMMENDED = "balanced"
 """The preset at which detection begins."""

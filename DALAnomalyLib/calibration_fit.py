@@ -79,12 +79,15 @@ class CalibrationSettings:
 
     def __post_init__(self) -> None:
         """Refuse volumes that no threshold could keep, or that are in another order than the presets."""
-        first, second, third = self.targets_ml
-        if not math.isfinite(first) or not first > second > third > 0:
-            msg = (
-                f"volumes are {first:g}, {second:g}, {third:g} ml; give three falling numbers above 0, such as 5,1,0.1"
-            )
-            raise UsageError(msg)
+        check_targets(self.targets_ml)
+
+
+def check_targets(targets_ml: tuple[float, float, float]) -> None:
+    """Refuse volumes that are not three falling numbers above 0 (UsageError)."""
+    first, second, third = targets_ml
+    if not math.isfinite(first) or not first > second > third > 0:
+        msg = f"volumes are {first:g}, {second:g}, {third:g} ml; give three falling numbers above 0, such as 5,1,0.1"
+        raise UsageError(msg)
 
 
 def false_positives(score: Volume, brain: Volume, minimum_finding_ml: float) -> FalsePositives:
