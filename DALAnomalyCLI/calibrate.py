@@ -219,7 +219,7 @@ def _fitted(
         minimum_finding_ml=config.minimum_finding_ml,
         preprocessing=options.preprocessing.over(config.preprocessing),
         targets_ml=options.volumes_ml,
-        remarks=(f"{failed} scans of the table could not be scored and are left out",) if failed else (),
+        remarks=(f"{failed} of the scans could not be scored and are left out",) if failed else (),
     )
     return fit(scans, settings)
 
