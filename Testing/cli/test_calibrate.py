@@ -1,4 +1,4 @@
-"""`dal-anomaly calibrate` with a tiny model on a few phantom scans, from the table to a detection with the new model."""
+"""`dal-anomaly calibrate` with a tiny model on phantom scans, from the table to a detection with the new model."""
 
 from __future__ import annotations
 

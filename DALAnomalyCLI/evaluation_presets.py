@@ -1,0 +1,97 @@
+"""What the presets of a calibrated model show in one scan: false findings, overlap, and which lesions they hit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from DALAnomalyLib.calibration import SequenceCalibration
+
+if TYPE_CHECKING:
+    from DALAnomalyLib.detector import Detection
+
+LESION_SIZES = ("below_1_ml", "1_to_10_ml", "above_10_ml")
+_LIMITS_ML = (1.0, 10.0)
+
+
+@dataclass(frozen=True)
+class PresetOutcome:
+    """What the user sees of one scan at one preset: findings, without those that are too small.
+
+    Attributes:
+        preset: "sensitive", "balanced" or "specific".
+        threshold: in units of the score.
+        findings: how many there are.
+        false_positive_ml: volume of the findings outside the lesion.
+        overlap: voxels of the brain in both findings and lesion.
+        found: voxels in findings.
+        abnormal: voxels of the brain in the lesion.
+        lesions: per size of `LESION_SIZES`, 26-connected components of the lesion mask.
+        hit: per size, those of them that share a voxel with a finding.
+    """
+
+    preset: str
+    threshold: float
+    findings: int
+    false_positive_ml: float
+    overlap: int
+    found: int
+    abnormal: int
+    lesions: tuple[int, ...]
+    hit: tuple[int, ...]
+
+
+def preset_outcomes(
+    detection: Detection, calibration: SequenceCalibration, lesion: npt.NDArray[np.bool_]
+) -> tuple[PresetOutcome, ...]:
+    """The outcome of every preset, the most sensitive first.
+
+    Args:
+        detection: with the kind of score that the calibration holds for.
+        calibration: of its sequence.
+        lesion: bool (D, H, W) on the scan's grid; nothing but false in a healthy scan.
+    """
+    from scipy import ndimage
+
+    components, count = ndimage.label(lesion, structure=np.ones((3, 3, 3), dtype=bool))
+    size_ml = np.bincount(components[lesion], minlength=count + 1)[1:] * detection.score.grid.voxel_volume_ml
+    return tuple(
+        _outcome(name, preset.threshold, detection, calibration.minimum_finding_ml, components, size_ml)
+        for name, preset in calibration.presets.items()
+    )
+
+
+def _outcome(
+    name: str,
+    threshold: float,
+    detection: Detection,
+    minimum_finding_ml: float,
+    components: npt.NDArray[np.int32],
+    size_ml: npt.NDArray[np.float64],
+) -> PresetOutcome:
+    from DALAnomalyLib.findings import find_findings
+
+    labels, findings = find_findings(detection.score, detection.brain_mask, threshold, minimum_finding_ml)
+    found, lesion = labels.array > 0, components > 0
+    hit = np.zeros(size_ml.size + 1, dtype=bool)
+    hit[components[found]] = True
+    # a lesion of 1 ml, and one of 10, is in the middle
+    sizes = np.digitize(size_ml, (_LIMITS_ML[0], np.nextafter(_LIMITS_ML[1], np.inf)))
+    return PresetOutcome(
+        preset=name,
+        threshold=threshold,
+        findings=len(findings),
+        false_positive_ml=float(np.count_nonzero(found & ~lesion) * detection.score.grid.voxel_volume_ml),
+        overlap=np.count_nonzero(found & lesion),
+        found=np.count_nonzero(found),
+        abnormal=np.count_nonzero(lesion & (detection.brain_mask.array > 0)),
+        lesions=_per_size(sizes),
+        hit=_per_size(sizes[hit[1:]]),
+    )
+
+
+def _per_size(sizes: npt.NDArray[np.intp]) -> tuple[int, ...]:
+    return tuple(np.bincount(sizes, minlength=len(LESION_SIZES)).tolist())
