@@ -11,7 +11,7 @@ import numpy.typing as npt
 from DALAnomalyLib.calibration import SequenceCalibration
 
 if TYPE_CHECKING:
-    from DALAnomalyLib.detector import Detection
+    from DALAnomalyLib.volume import Volume
 
 LESION_SIZES = ("below_1_ml", "1_to_10_ml", "above_10_ml")
 _LIMITS_ML = (1.0, 10.0)
@@ -45,21 +45,22 @@ class PresetOutcome:
 
 
 def preset_outcomes(
-    detection: Detection, calibration: SequenceCalibration, lesion: npt.NDArray[np.bool_]
+    score: Volume, brain: Volume, calibration: SequenceCalibration, lesion: npt.NDArray[np.bool_]
 ) -> tuple[PresetOutcome, ...]:
     """The outcome of every preset, the most sensitive first.
 
     Args:
-        detection: with the kind of score that the calibration holds for.
-        calibration: of its sequence.
-        lesion: bool (D, H, W) on the scan's grid; nothing but false in a healthy scan.
+        score: anomaly map of the scan, of the kind that the calibration holds for.
+        brain: where findings may lie (> 0), on the same grid.
+        calibration: of the scan's sequence.
+        lesion: bool (D, H, W) on the same grid; nothing but false in a healthy scan.
     """
     from scipy import ndimage
 
     components, count = ndimage.label(lesion, structure=np.ones((3, 3, 3), dtype=bool))
-    size_ml = np.bincount(components[lesion], minlength=count + 1)[1:] * detection.score.grid.voxel_volume_ml
+    size_ml = np.bincount(components[lesion], minlength=count + 1)[1:] * score.grid.voxel_volume_ml
     return tuple(
-        _outcome(name, preset.threshold, detection, calibration.minimum_finding_ml, components, size_ml)
+        _outcome(name, preset.threshold, score, brain, calibration.minimum_finding_ml, components, size_ml)
         for name, preset in calibration.presets.items()
     )
 
@@ -67,14 +68,15 @@ def preset_outcomes(
 def _outcome(
     name: str,
     threshold: float,
-    detection: Detection,
+    score: Volume,
+    brain: Volume,
     minimum_finding_ml: float,
     components: npt.NDArray[np.int32],
     size_ml: npt.NDArray[np.float64],
 ) -> PresetOutcome:
     from DALAnomalyLib.findings import find_findings
 
-    labels, findings = find_findings(detection.score, detection.brain_mask, threshold, minimum_finding_ml)
+    labels, findings = find_findings(score, brain, threshold, minimum_finding_ml)
     found, lesion = labels.array > 0, components > 0
     hit = np.zeros(size_ml.size + 1, dtype=bool)
     hit[components[found]] = True
@@ -84,10 +86,10 @@ def _outcome(
         preset=name,
         threshold=threshold,
         findings=len(findings),
-        false_positive_ml=float(np.count_nonzero(found & ~lesion) * detection.score.grid.voxel_volume_ml),
+        false_positive_ml=float(np.count_nonzero(found & ~lesion) * score.grid.voxel_volume_ml),
         overlap=np.count_nonzero(found & lesion),
         found=np.count_nonzero(found),
-        abnormal=np.count_nonzero(lesion & (detection.brain_mask.array > 0)),
+        abnormal=np.count_nonzero(lesion & (brain.array > 0)),
         lesions=_per_size(sizes),
         hit=_per_size(sizes[hit[1:]]),
     )

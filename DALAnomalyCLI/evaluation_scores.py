@@ -139,7 +139,9 @@ def _presets(
     score = replace(metadata.config.score, sign=cast("SignChoice", sign or metadata.config.score.sign))
     detection = detections[score.kind]
     calibration = applying(metadata.calibration, detection.sequence, score.of_kind(score.kind, detection.sequence))
-    return () if calibration is None else preset_outcomes(detection, calibration, lesion)
+    if calibration is None:
+        return ()
+    return preset_outcomes(detection.score, detection.brain_mask, calibration, lesion)
 
 
 def detection_warnings(detections: Iterable[Detection]) -> tuple[str, ...]:
