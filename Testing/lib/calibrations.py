@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from DALAnomalyLib.calibration import PRESETS, CalibratedPreset, SequenceCalibration
 from DALAnomalyLib.configuration import PreprocessingConfig, preset
-from DALAnomalyLib.model_store import Model
+
+if TYPE_CHECKING:
+    from DALAnomalyLib.model_store import Model
 
 
 def made_up_calibration(
