@@ -39,8 +39,8 @@ def threshold_presets(result: DetectionResult) -> tuple[ThresholdPreset, ...]:
 
     From the model's calibration on healthy scans, if the manifest's model has one: `calibration`, by sequence and
     preset, with `threshold`, `false_positive_ml` and `false_positives_per_scan`, and `about` what they were measured
-    on. A manifest has it only if it holds for the run's kind of score and sign. Without it, thresholds that a fixed share of this brain
-    exceeds, which says nothing about how many findings are false; their meaning says so.
+    on. A manifest has it only if it holds for the run's kind of score and sign. Without it, thresholds that a fixed
+    share of this brain exceeds, which says nothing about how many findings are false; their meaning says so.
     """
     calibration = result.manifest.get("model", {}).get("calibration", {}).get(result.sequence)
     return _from_percentiles(result) if calibration is None else _from_calibration(calibration)
