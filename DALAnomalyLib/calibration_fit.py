@@ -35,7 +35,9 @@ SEED = 0
 _STEP = 1.005
 """Thresholds are looked for among the powers of this number, half a per cent apart, the same for every scan."""
 _REACH_ML = 200.0
-"""A scan is looked at down to where this much of its brain lies above the threshold, 40 times the first target."""
+"""A scan is looked at down to where this much of its brain lies above the threshold, 40 times the first target,"""
+_DEPTH = 1000.0
+"""... and no further than to this part of its highest score."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +93,7 @@ def check_targets(targets_ml: tuple[float, float, float]) -> None:
 
 
 def false_positives(score: Volume, brain: Volume, minimum_finding_ml: float) -> FalsePositives:
-    """What a healthy scan shows at every threshold, down to where 200 ml of its brain lie above.
+    """What a healthy scan shows at every threshold, down to where 200 ml of its brain or nearly all scores lie above.
 
     Args:
         score: anomaly map, float (D, H, W).
@@ -105,13 +107,13 @@ def false_positives(score: Volume, brain: Volume, minimum_finding_ml: float) -> 
     inside = score.array[brain.array > 0] if score.grid.is_close(brain.grid) else score.array
     positive = np.sort(inside[inside > 0])
     reach = round(_REACH_ML / score.grid.voxel_volume_ml)
-    lowest = float(positive[max(0, positive.size - reach)]) if positive.size else 1.0
+    lowest = float(max(positive[-reach:][0], positive[-1] / _DEPTH)) if positive.size else 1.0
     forest = FindingsForest(score, brain, lowest)  # also says what is wrong with score or brain
     if not positive.size:
         return FalsePositives(np.empty(0), np.empty(0), np.empty(0, dtype=np.int64))
     thresholds = _levels(lowest, float(positive[-1]))
     volume_ml, count = forest.totals(thresholds, minimum_finding_ml)
-    return FalsePositives(thresholds, volume_ml, count, thresholds[-1] if positive.size > reach else 0.0)
+    return FalsePositives(thresholds, volume_ml, count, float(thresholds[-1]) if positive[0] < lowest else 0.0)
 
 
 def _levels(lowest: float, highest: float) -> Floats:
@@ -145,7 +147,7 @@ def fit(scans: Sequence[FalsePositives], settings: CalibrationSettings) -> Seque
         raise InputError(msg)
     known_from = max(scan.known_from for scan in scans)
     lowest = known_from or min(float(scan.thresholds[-1]) for scan in scans if scan.thresholds.size)
-    levels = _levels(lowest, highest)
+    levels = _levels(max(lowest, highest / _DEPTH), highest)
     measured = [scan.at(levels) for scan in scans]
     volumes, counts = (np.stack([pair[part] for pair in measured]) for part in (0, 1))
     # how often each scan is drawn: every row is a group of as many scans, drawn with replacement

@@ -76,6 +76,15 @@ def test_a_scan_is_looked_at_down_to_200_ml_of_its_brain() -> None:
     assert false_positives(few, whole(grid), 0.1).known_from == 0
 
 
+def test_scores_that_are_next_to_nothing_are_not_looked_at() -> None:
+    faint = noise(0).array.clip(0)
+    faint[faint < 0.2] *= 1e-20
+    shown = false_positives(Volume(faint, GRID), whole(), 0.1)
+    assert shown.known_from == shown.thresholds[-1] == pytest.approx(faint.max() / 1000, rel=0.01)
+    faintest = false_positives(Volume((faint * 1e-15).astype(np.float32), GRID), whole(), 0.1)
+    assert fit([shown, faintest], SETTINGS).scans == 2
+
+
 def test_a_scan_without_any_score_shows_nothing() -> None:
     nothing = false_positives(Volume(np.zeros(GRID.shape, np.float32), GRID), whole(), 0.1)
     volume, count = nothing.at(np.array([0.1, 1.0]))
