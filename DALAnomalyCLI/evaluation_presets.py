@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +72,7 @@ def _outcome(
     brain: Volume,
     minimum_finding_ml: float,
     components: npt.NDArray[np.int32],
-    size_ml: npt.NDArray[np.float64],
+    size_ml: npt.NDArray[np.floating[Any]],
 ) -> PresetOutcome:
     from DALAnomalyLib.findings import find_findings
 
@@ -87,9 +87,9 @@ def _outcome(
         threshold=threshold,
         findings=len(findings),
         false_positive_ml=float(np.count_nonzero(found & ~lesion) * score.grid.voxel_volume_ml),
-        overlap=np.count_nonzero(found & lesion),
-        found=np.count_nonzero(found),
-        abnormal=np.count_nonzero(lesion & (brain.array > 0)),
+        overlap=int(np.count_nonzero(found & lesion)),
+        found=int(np.count_nonzero(found)),
+        abnormal=int(np.count_nonzero(lesion & (brain.array > 0))),
         lesions=_per_size(sizes),
         hit=_per_size(sizes[hit[1:]]),
     )
