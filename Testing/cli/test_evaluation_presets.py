@@ -188,5 +188,5 @@ def test_presets_csv_says_what_detect_would_show(
     assert balanced["lesions_above_10_ml"] == ("1/1" if (found & labels).any() else "0/1")
     assert float(balanced["dice"]) <= float(balanced["best_dice"])
     # a preset says nothing of scores with another sign
-    assert run("evaluate", cases, "-o", tmp_path / "signed", "--sign", "positive", *options).exit_code == 0
+    assert run("evaluate", cases, "-o", tmp_path / "signed", "--sign", "typical", *options).exit_code == 0
     assert not (tmp_path / "signed" / "presets.csv").exists()

@@ -97,7 +97,7 @@ def test_the_manifest_carries_the_presets_that_hold_for_the_run(
     quick = replace(asked, mode="quick", output=tmp_path / "quick")
     job.run_detection(quick, SILENT, CancelToken())
     assert manifest_of(quick)["model"]["calibration"]["T2"]["about"]["same_preprocessing"] is False
-    signed = replace(asked, sign="positive", output=tmp_path / "signed")
+    signed = replace(asked, sign="typical", output=tmp_path / "signed")
     job.run_detection(signed, SILENT, CancelToken())
     assert "calibration" not in manifest_of(signed)["model"]
     uncalibrated = replace(asked, model=inputs[1], output=tmp_path / "uncalibrated")
