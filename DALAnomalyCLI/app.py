@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from DALAnomalyCLI.build_atlas import build_atlas
+from DALAnomalyCLI.calibrate import calibrate
 from DALAnomalyCLI.detect import detect
 from DALAnomalyCLI.evaluate import evaluate
 from DALAnomalyCLI.model import info
@@ -33,6 +34,7 @@ app.command()(detect)
 app.command()(preprocess)
 app.command()(series)
 app.command()(evaluate)
+app.command()(calibrate)
 app.command()(prepare)
 app.command()(train)
 app.command()(export)

@@ -13,8 +13,9 @@ import typer
 
 from DALAnomalyCLI import reporting
 from DALAnomalyCLI.evaluation_cases import REQUIRED_COLUMNS, Case, read_cases
-from DALAnomalyCLI.evaluation_measures import case_metrics, groups_of, measure
-from DALAnomalyCLI.evaluation_report import draw_curves, shown_table, write_table
+from DALAnomalyCLI.evaluation_measures import ALL, Group, Row, case_metrics, groups_of, measure
+from DALAnomalyCLI.evaluation_preset_table import preset_rows
+from DALAnomalyCLI.evaluation_report import draw_curves, shown_tables, write_table
 from DALAnomalyCLI.evaluation_scores import ScoredCase, score_case
 from DALAnomalyCLI.preprocessing_options import (
     AtlasFolder,
@@ -38,7 +39,9 @@ from DALAnomalyLib.progress import CancelToken
 if TYPE_CHECKING:
     from DALAnomalyLib.detector import Detector
 
-RESULT_FILES = ("metrics.csv", "cases.csv", "metrics.json", "pr_curve.png")
+PRESETS_FILE = "presets.csv"
+"""Written for models with a calibration only."""
+RESULT_FILES = ("metrics.csv", "cases.csv", "metrics.json", "pr_curve.png", PRESETS_FILE)
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,9 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter) -> int:
         scored, codes = _score_all(detector, cases, options, reporter, token)
         if not scored:
             raise typer.Exit(codes[0])
-        groups = [measure(*group) for group in groups_of(scored)]
+        grouped = groups_of(scored)
+        groups = [measure(*group) for group in grouped]
+        presets = _presets(grouped, groups, detector.metadata.config.score.kind)
         rows = [row for group in groups for row in group.rows]
         case_rows = [row for case in scored for row in case_metrics(case)]
         record = {
@@ -125,18 +130,31 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter) -> int:
             "times": manifest.describe_times(started),
             "metrics": rows,
             "cases": case_rows,
+            "presets": presets,
         }
         with writing(options.output):
             write_table(folder / "metrics.csv", rows)
             write_table(folder / "cases.csv", case_rows)
+            if presets:
+                write_table(folder / PRESETS_FILE, presets)
             text = json.dumps(manifest.plain(record), indent=2, allow_nan=False)
             (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
             draw_curves(folder / "pr_curve.png", groups)
         token.raise_if_cancelled()
-    summary = {"output": str(options.output), "metrics": manifest.plain(rows)}
-    reporter.result(str(options.cases), summary, shown_table(rows))
+    summary = {"output": str(options.output), "metrics": manifest.plain(rows), "presets": manifest.plain(presets)}
+    reporter.result(str(options.cases), summary, shown_tables(rows, presets))
     reporter.note(f"{len(scored)} of {len(cases)} cases done, {len(codes)} failed -> {options.output}")
     return codes[0] if codes else 0
+
+
+def _presets(grouped: Sequence[tuple[str, str, list[ScoredCase]]], groups: Sequence[Group], kind: str) -> list[Row]:
+    """The rows of `presets.csv`: per data set and sequence, and per sequence; no preset is of two sequences."""
+    rows: list[Row] = []
+    for (dataset, sequence, cases), group in zip(grouped, groups, strict=True):
+        if sequence != ALL:
+            best = next(row["best_dice"] for row in group.rows if row["score"] == kind)
+            rows += preset_rows(dataset, sequence, cases, float(best))
+    return rows
 
 
 def _score_all(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from DALAnomalyLib.job.manifest import RESEARCH_USE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from rich.console import RenderableType
     from rich.table import Table
 
 _SHOWN = {
@@ -33,7 +34,23 @@ _SHOWN = {
     "healthy_mean_false_positive_ml": "FP ml",
 }
 """Column of a row to its heading in the terminal, where 80 characters must do."""
-_SHOWN_LEFT = ("dataset", "sequence", "score")
+_SHOWN_PRESETS = {
+    "dataset": "dataset",
+    "sequence": "seq",
+    "preset": "preset",
+    "threshold": "thr",
+    "healthy_mean_false_positive_ml": "FP ml",
+    "healthy_worst_false_positive_ml": "worst",
+    "healthy_mean_findings": "FP n",
+    "dice": "Dice",
+    "best_dice": "best",
+    "mean_false_positive_ml": "FP ml",
+    "lesions_below_1_ml": "<1",
+    "lesions_1_to_10_ml": "1-10",
+    "lesions_above_10_ml": ">10 ml",
+}
+"""The same for the rows of presets: healthy scans first, then scans with lesions and how many of them are hit."""
+_SHOWN_LEFT = ("dataset", "sequence", "score", "preset")
 _CURVE_COLOURS = ("#0a7d77", "#3b6fb6", "#8a5fb0", "#d1711f")
 _MOST_PANELS = 12
 
@@ -46,17 +63,29 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
         table.writerows([_cell(value, "", "{:.6g}") for value in row.values()] for row in rows)
 
 
-def shown_table(rows: Sequence[Row]) -> Table:
-    """The metrics as a table for the terminal; columns that say nothing about these cases are left out."""
+def shown_tables(rows: Sequence[Row], presets: Sequence[Row]) -> RenderableType:
+    """The metrics as tables for the terminal; columns that say nothing about these cases are left out.
+
+    Args:
+        rows: of the metrics, a group's kinds of score one below the other.
+        presets: likewise of the presets; may be none.
+    """
+    from rich.console import Group as Tables
+
+    metrics = _shown_table(rows, _SHOWN, "score")
+    return Tables(metrics, _shown_table(presets, _SHOWN_PRESETS, "preset")) if presets else metrics
+
+
+def _shown_table(rows: Sequence[Row], headings: Mapping[str, str], first: str) -> Table:
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
-    shown = [name for name in _SHOWN if any(_cell(row[name], "", "{:.3f}") not in ("", "0") for row in rows)]
+    shown = [name for name in headings if any(_cell(row[name], "", "{:.3f}") not in ("", "0") for row in rows)]
     for name in shown:
-        table.add_column(_SHOWN[name], justify="left" if name in _SHOWN_LEFT else "right", no_wrap=True)
+        table.add_column(headings[name], justify="left" if name in _SHOWN_LEFT else "right", no_wrap=True)
     for number, row in enumerate(rows):
-        last = number + 1 == len(rows) or rows[number + 1]["score"] == rows[0]["score"]
+        last = number + 1 == len(rows) or rows[number + 1][first] == rows[0][first]
         table.add_row(*(_cell(row[name], "", "{:.3f}") for name in shown), end_section=last)
     return table
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from DALAnomalyCLI.evaluation_cases import Case
+from DALAnomalyCLI.evaluation_presets import PresetOutcome, preset_outcomes
 from DALAnomalyLib.evaluation import metrics
 from DALAnomalyLib.job.failures import naming
 from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
@@ -18,7 +19,7 @@ from DALAnomalyLib.progress import CancelToken
 
 if TYPE_CHECKING:
     from DALAnomalyLib.detector import Detection, Detector
-    from DALAnomalyLib.scoring.score_config import SignChoice
+    from DALAnomalyLib.scoring.score_config import ScoreKind, SignChoice
     from DALAnomalyLib.volume import Volume
 
 Scores: TypeAlias = npt.NDArray[np.float32]
@@ -56,6 +57,7 @@ class ScoredCase:
         error_normal: mean |x - x_r| over the N voxels that are normal, as a fraction of the scan's 99th percentile.
         error_abnormal: the same over the lesion; NaN without one.
         warnings: what the detector had to say about the scan.
+        presets: what the model's presets show; none if it has no calibration that holds for its score.
     """
 
     case: Case
@@ -67,6 +69,7 @@ class ScoredCase:
     error_normal: float
     error_abnormal: float
     warnings: tuple[str, ...]
+    presets: tuple[PresetOutcome, ...] = ()
 
     @property
     def has_lesion(self) -> bool:
@@ -122,7 +125,23 @@ def score_case(
         error_normal=normal,
         error_abnormal=abnormal,
         warnings=detection_warnings(detections.values()),
+        presets=_presets(detector, detections, sign, lesion),
     )
+
+
+def _presets(
+    detector: Detector, detections: Mapping[ScoreKind, Detection], sign: str | None, lesion: Labels
+) -> tuple[PresetOutcome, ...]:
+    """What the presets show in the score that the model itself uses, if they hold for the sign that was asked for."""
+    from DALAnomalyLib.calibration import applying
+
+    metadata = detector.metadata
+    score = replace(metadata.config.score, sign=cast("SignChoice", sign or metadata.config.score.sign))
+    detection = detections[score.kind]
+    calibration = applying(metadata.calibration, detection.sequence, score.of_kind(score.kind, detection.sequence))
+    if calibration is None:
+        return ()
+    return preset_outcomes(detection.score, detection.brain_mask, calibration, lesion)
 
 
 def detection_warnings(detections: Iterable[Detection]) -> tuple[str, ...]:

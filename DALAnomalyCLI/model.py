@@ -47,6 +47,7 @@ def describe_preset(name: str) -> dict[str, Any]:
 
 def describe_file(path: Path | None) -> dict[str, Any]:
     """Identity, configuration, cost and history of a model file, or of the shipped one."""
+    from DALAnomalyLib.configuration import to_dictionary
     from DALAnomalyLib.model_store import load_model
 
     model = load_model(path)
@@ -57,6 +58,7 @@ def describe_file(path: Path | None) -> dict[str, Any]:
         "sha256": model.digest,
         **_configuration(metadata.config),
         "thresholds": metadata.thresholds,
+        "calibration": {name: to_dictionary(value) for name, value in metadata.calibration.items()},
         **_cost(metadata.config),
         "training": metadata.training,
     }
@@ -92,9 +94,33 @@ def _shown(record: dict[str, Any]) -> Table:
     table = Table(box=box.SIMPLE, show_header=False, show_edge=False, pad_edge=False)
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
-    for name, value in _lines(record):
+    for name, value in _lines({**record, **_readable_calibration(record)}):
         table.add_row(name, _readable(name, value))
     return table
+
+
+def _readable_calibration(record: dict[str, Any]) -> dict[str, Any]:
+    """A line for every preset of a model file; nothing of a configuration, which has none."""
+    if "calibration" not in record:
+        return {}
+    if not record["calibration"]:
+        return {"calibration": "none; `dal-anomaly calibrate` makes one from healthy scans"}
+    return {"calibration": {name: _readable_presets(entry) for name, entry in record["calibration"].items()}}
+
+
+def _readable_presets(entry: dict[str, Any]) -> dict[str, Any]:
+    presets = {
+        name: (
+            f"{preset['threshold']:.4g} (90 %: {preset['threshold_interval'][0]:.4g} to "
+            f"{preset['threshold_interval'][1]:.4g}), {preset['false_positive_ml']:.2f} ml (90 %: "
+            f"{preset['false_positive_ml_interval'][0]:.2f} to {preset['false_positive_ml_interval'][1]:.2f}) and "
+            f"{preset['false_positives_per_scan']:.2f} findings per healthy scan"
+        )
+        for name, preset in entry["presets"].items()
+    }
+    about = {"score": f"{entry['score']['kind']}, {entry['score']['sign']}"}
+    about |= {name: entry[name] for name in ("source", "scans", "minimum_finding_ml")}
+    return {**presets, **about, **({"warnings": "; ".join(entry["warnings"])} if entry["warnings"] else {})}
 
 
 def _lines(value: Any, path: str = "") -> list[tuple[str, Any]]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from DALAnomalyLib import __version__
+from DALAnomalyLib.calibration import RECOMMENDED, applying
 from DALAnomalyLib.configuration import PreprocessingConfig
 from DALAnomalyLib.device import resolve_device
 from DALAnomalyLib.findings import Finding, find_findings
@@ -129,6 +130,18 @@ class Detector:
         """Name, version and digest of the model, for records."""
         return {"name": self.metadata.config.name, "version": self.metadata.version, "sha256": self.digest}
 
+    def recommended_threshold(self, sequence: str, score: ScoreConfig) -> float:
+        """Where detection begins: the calibration's Balanced preset if it holds for `score`, else the model's own.
+
+        Args:
+            sequence: One that the model knows.
+            score: How the score is made, its sign resolved for the sequence.
+        """
+        calibration = applying(self.metadata.calibration, sequence, score)
+        if calibration is not None:
+            return calibration.presets[RECOMMENDED].threshold
+        return self.metadata.thresholds[sequence][score.kind]
+
     def detect(
         self,
         volume: Volume,
@@ -225,6 +238,7 @@ class Detector:
         """Leave out of the intensity landmarks what a first pass found anomalous."""
         config = self.metadata.config.score.for_sequence(prepared.sequence)
         score = score_map(prepared.image, restoration.pseudo_healthy, prepared.brain, config)
+        # not the calibrated one: calibrating must not change the scores that it is made of
         threshold = self.metadata.thresholds[prepared.sequence][config.kind]
         return without_anomalies(prepared, score >= threshold, self.metadata.landmarks[prepared.sequence])
 
@@ -250,7 +264,7 @@ class Detector:
             run.stage("scoring", 0.85 + 0.15 * done / len(score_configs))
             on_model = score_map(prepared.image, restoration.pseudo_healthy, prepared.brain, score_config)
             score = back.continuous(on_model)
-            recommended = self.metadata.thresholds[prepared.sequence][score_config.kind]
+            recommended = self.recommended_threshold(prepared.sequence, score_config)
             chosen = recommended if threshold is None else threshold
             run.stage("listing findings", 0.85 + 0.15 * (done + 0.5) / len(score_configs))
             labels, findings = find_findings(score, prepared.brain_mask, chosen, config.minimum_finding_ml)

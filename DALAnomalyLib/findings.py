@@ -173,8 +173,7 @@ def _extent(indices: Array, component: Array, count: int) -> Array:
 
 
 def _most_conspicuous_first(regions: _Regions, voxel_ml: float, minimum_volume_ml: float) -> Array:
-    # Compared in voxels with a little slack: 8 voxels of 0.001 ml must pass a minimum of 0.008 ml.
-    large_enough = np.flatnonzero(regions.voxels >= minimum_volume_ml / voxel_ml - 1e-6)
+    large_enough = np.flatnonzero(regions.voxels >= smallest_finding(minimum_volume_ml, voxel_ml))
     weight = regions.peak[large_enough] * regions.voxels[large_enough]
     return large_enough[np.lexsort((regions.first[large_enough], -weight))]
 
@@ -187,6 +186,11 @@ def _findings(regions: _Regions, kept: Array, grid: Grid) -> Iterator[Finding]:
     rows = zip(volumes, centroids, extents, peaks, means, strict=True)
     for label, (volume, (x, y, z), (width, height, depth), peak, mean) in enumerate(rows, start=1):
         yield Finding(label, volume, (x, y, z), (width, height, depth), peak, mean)
+
+
+def smallest_finding(minimum_volume_ml: float, voxel_ml: float) -> int:
+    """How many voxels a finding needs, with a little slack: 8 voxels of 0.001 ml must pass a minimum of 0.008 ml."""
+    return max(1, math.ceil(minimum_volume_ml / voxel_ml - 1e-6))
 
 
 def check_limits(threshold: float, minimum_volume_ml: float) -> None:

@@ -16,7 +16,15 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from DALAnomalyLib.errors import UsageError
-from DALAnomalyLib.findings import Array, ComponentVoxels, Finding, candidates, check_limits, list_findings
+from DALAnomalyLib.findings import (
+    Array,
+    ComponentVoxels,
+    Finding,
+    candidates,
+    check_limits,
+    list_findings,
+    smallest_finding,
+)
 from DALAnomalyLib.volume import Volume
 
 _HALF_OF_THE_NEIGHBOURS = tuple(step for step in product((-1, 0, 1), repeat=3) if step > (0, 0, 0))
@@ -64,15 +72,39 @@ class FindingsForest:
         Raises:
             UsageError: the threshold is below `lowest`, or one of the reasons of `find_findings`.
         """
-        check_limits(threshold, minimum_volume_ml)
-        if threshold < self.lowest:
-            msg = f"threshold is {threshold:g}, but findings were prepared from {self.lowest:g} on; give that or more"
-            raise UsageError(msg)
+        self._check(threshold, minimum_volume_ml)
         above = np.flatnonzero(self._score >= threshold)
         components = self._components(above)
         labels, findings = list_findings(components, self.labels.grid, threshold, minimum_volume_ml)
         self._write(above, labels[components.component])
         return self.labels, findings
+
+    def totals(self, thresholds: Array, minimum_volume_ml: float) -> tuple[Array, Array]:
+        """How much `findings` finds at many thresholds, from one pass over the voxels.
+
+        Args:
+            thresholds: (t,), at least one, each as `findings` takes it, in any order.
+            minimum_volume_ml: smaller findings do not count; 0 counts all.
+
+        Returns:
+            Volume of all findings in ml, float64 (t,), and their number, int64 (t,), at each threshold.
+
+        Raises:
+            UsageError: a threshold is below `lowest`, or the volume is negative.
+        """
+        self._check(float(np.min(thresholds)), minimum_volume_ml)
+        voxel_ml = self.labels.grid.voxel_volume_ml
+        voxels, number = _growth(self._forest, smallest_finding(minimum_volume_ml, voxel_ml))
+        # as in `findings`, a threshold is compared in the precision of the scores
+        wanted = np.asarray(thresholds).astype(self._score.dtype)
+        above = self._score.size - np.searchsorted(np.sort(self._score), wanted, side="left")
+        return voxels[above] * voxel_ml, number[above]
+
+    def _check(self, threshold: float, minimum_volume_ml: float) -> None:
+        check_limits(threshold, minimum_volume_ml)
+        if threshold < self.lowest:
+            msg = f"threshold is {threshold:g}, but findings were prepared from {self.lowest:g} on; give that or more"
+            raise UsageError(msg)
 
     def _components(self, above: Array) -> ComponentVoxels:
         # In descending order of score, the voxels above a threshold and the edges among them are the first ones.
@@ -128,3 +160,40 @@ def _first(forest: csr_array, count: int) -> csr_array:
     """The part of the forest among the first `count` ranks, sharing its memory."""
     end = forest.indptr[count]
     return csr_array((forest.data[:end], forest.indices[:end], forest.indptr[: count + 1]), shape=(count, count))
+
+
+def _growth(forest: csr_array, smallest: int) -> tuple[Array, Array]:
+    """Voxels in findings, and findings, when the r highest voxels lie above the threshold: two int64 (n + 1,).
+
+    Findings of fewer than `smallest` voxels do not count. One voxel after another joins those higher than itself.
+    """
+    starts, neighbours = forest.indptr.tolist(), forest.indices.tolist()
+    parent = list(range(len(starts) - 1))
+    size = [1] * len(parent)
+    voxels, number = [0], [0]
+    for rank in range(len(parent)):
+        in_findings, found = voxels[-1], number[-1]
+        root = rank
+        if smallest <= 1:
+            in_findings, found = in_findings + 1, found + 1
+        for neighbour in neighbours[starts[rank] : starts[rank + 1]]:
+            other = _root(parent, neighbour)
+            for part in (size[root], size[other]):
+                if part >= smallest:
+                    in_findings, found = in_findings - part, found - 1
+            if size[root] < size[other]:
+                root, other = other, root
+            parent[other] = root
+            size[root] += size[other]
+            if size[root] >= smallest:
+                in_findings, found = in_findings + size[root], found + 1
+        voxels.append(in_findings)
+        number.append(found)
+    return np.array(voxels), np.array(number)
+
+
+def _root(parent: list[int], voxel: int) -> int:
+    while parent[voxel] != voxel:
+        parent[voxel] = parent[parent[voxel]]
+        voxel = parent[voxel]
+    return voxel

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from DALAnomalyLib.calibration import SequenceCalibration
 from DALAnomalyLib.configuration import ModelConfig, from_dictionary, to_dictionary
 from DALAnomalyLib.errors import ModelFileError, OutputError, UsageError
 from DALAnomalyLib.network.dal_network import DALNetwork
@@ -51,6 +52,8 @@ class ModelMetadata:
     """Tissue (1 CSF, 2 grey, 3 white matter) of every class of A: training without labels leaves their order open."""
     training: dict[str, Any] = field(default_factory=dict)
     """Data, steps and measured figures, for people to read."""
+    calibration: dict[str, SequenceCalibration] = field(default_factory=dict)
+    """Sequence to its presets, measured on healthy scans; empty, or not of all sequences, until that is done."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,10 @@ def _check_complete(metadata: ModelMetadata, templates: dict[str, Tensor]) -> No
         if sorted(part) != sorted(known):
             msg = f"{name} are of {', '.join(part) or 'nothing'}, but the network knows {', '.join(known)}"
             raise ValueError(msg)
+    strangers = sorted(set(metadata.calibration) - set(known))
+    if strangers:
+        msg = f"there is a calibration of {', '.join(strangers)}, but the network knows {', '.join(known)}"
+        raise ValueError(msg)
     for image in templates.values():
         if tuple(image.shape) != metadata.config.grid.shape:
             msg = f"a mean image is {tuple(image.shape)}, but the grid {metadata.config.grid.shape}"
@@ -189,6 +196,7 @@ def _to_plain(metadata: ModelMetadata) -> dict[str, Any]:
         "thresholds": metadata.thresholds,
         "tissue_of_class": list(metadata.tissue_of_class),
         "training": metadata.training,
+        "calibration": {name: to_dictionary(value) for name, value in metadata.calibration.items()},
     }
 
 
@@ -200,4 +208,8 @@ def _from_plain(header: dict[str, Any]) -> ModelMetadata:
         thresholds=header["thresholds"],
         tissue_of_class=tuple(header["tissue_of_class"]),
         training=header["training"],
+        calibration={
+            name: from_dictionary(SequenceCalibration, values, f"calibration of {name}")
+            for name, values in header.get("calibration", {}).items()  # older files have none
+        },
     )

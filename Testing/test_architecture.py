@@ -25,8 +25,8 @@ LAYERS = [
     {"errors"},
     {"device", "volume", "progress", "edges", "scoring"},
     {"configuration", "resources", "rigid_transform", "volume_io", "findings", "evaluation"},
-    {"network", "findings_forest"},
-    {"preprocessing"},
+    {"network", "findings_forest", "calibration"},
+    {"preprocessing", "calibration_fit"},
     {"model_store"},
     {"detector"},
     {"job"},
@@ -34,6 +34,7 @@ LAYERS = [
 
 # Synthetic lesions measure a model and make the sample subject; the way from them to training has to stay closed.
 MAY_IMPORT_SYNTHETIC_LESIONS = {"validation", "sample_subject"}
+SCRIPTS_THAT_MAY_IMPORT_SYNTHETIC_LESIONS = {"synthetic_cases.py"}  # cases to measure a finished model on
 WHAT_TRAINING_SEES = {"anatomical_noise", "generator", "losses", "objective", "pack", "prepare"}
 
 DISTRIBUTIONS = {"skimage": "scikit-image", "sklearn": "scikit-learn", "yaml": "pyyaml"}
@@ -186,6 +187,19 @@ def test_only_validation_and_the_sample_subject_import_synthetic_lesions() -> No
     graph = import_graph(TRAINING)
     importers = {inner for inner, targets in graph.items() if "synthetic_lesions" in targets}
     assert importers == MAY_IMPORT_SYNTHETIC_LESIONS
+
+
+def test_of_the_scripts_only_the_one_that_makes_cases_imports_synthetic_lesions() -> None:
+    scripts = [path for folder in (TRAINING.parent, COMMAND_LINE) for path in sorted(folder.glob("*.py"))]
+    importers = {
+        path.name
+        for path in scripts
+        for entry in imports_of(path.read_text(encoding="utf-8"), "")
+        if "synthetic_lesions" in (*entry.target.split("."), *entry.names)
+    }
+    assert importers == SCRIPTS_THAT_MAY_IMPORT_SYNTHETIC_LESIONS
+    named = {entry.target for path in sources(TRAINING) for entry in file_imports(path, TRAINING)}
+    assert "synthetic_cases" not in named, "training would reach lesions through the script"
 
 
 def test_nothing_that_training_sees_reaches_synthetic_lesions() -> None:

@@ -38,20 +38,41 @@ def threshold_presets(result: DetectionResult) -> tuple[ThresholdPreset, ...]:
     """Sensitive, balanced and specific threshold of a result.
 
     From the model's calibration on healthy scans, if the manifest's model has one: `calibration`, by sequence and
-    preset, with `threshold` and `false_positives_per_scan`. Without it, thresholds that a fixed share of this brain
-    exceeds, which says nothing about how many findings are false; their meaning says so.
+    preset, with `threshold`, `false_positive_ml` and `false_positives_per_scan`, and `about` what they were measured
+    on. A manifest has it only if it holds for the run's kind of score and sign. Without it, thresholds that a fixed
+    share of this brain exceeds, which says nothing about how many findings are false; their meaning says so.
     """
     calibration = result.manifest.get("model", {}).get("calibration", {}).get(result.sequence)
     return _from_percentiles(result) if calibration is None else _from_calibration(calibration)
 
 
 def _from_calibration(calibration: Mapping[str, Mapping[str, Any]]) -> tuple[ThresholdPreset, ...]:
-    meaning = _("{count:g} false findings per healthy scan")
+    reservations = _reservations(calibration.get("about", {}))
     return tuple(
-        ThresholdPreset(key, name, entry["threshold"], meaning.format(count=entry["false_positives_per_scan"]))
+        ThresholdPreset(key, name, entry["threshold"], _cost(entry) + reservations)
         for key, name in _names().items()
         for entry in [calibration[key]]
     )
+
+
+def _cost(entry: Mapping[str, Any]) -> str:
+    volume, count = _rounded(entry["false_positive_ml"]), _rounded(entry["false_positives_per_scan"])
+    return _("about {volume} ml false per healthy scan ({count} findings)").format(volume=volume, count=count)
+
+
+def _rounded(value: float) -> str:
+    # 0.04 ml must not read as nothing
+    return f"{value:.1f}" if value >= 0.1 or value == 0 else f"{value:.1g}"
+
+
+def _reservations(about: Mapping[str, Any]) -> str:
+    """Why the figures may be off for this run: few scans, or preprocessing that was another one."""
+    texts = []
+    if about.get("warnings"):
+        texts.append(_("measured on {scans} scans, with reservations").format(scans=about["scans"]))
+    if not about.get("same_preprocessing", True):
+        texts.append(_("measured with other preprocessing"))
+    return "".join(f"; {text}" for text in texts)
 
 
 def _from_percentiles(result: DetectionResult) -> tuple[ThresholdPreset, ...]:

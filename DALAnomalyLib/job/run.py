@@ -185,8 +185,23 @@ def _record(request: DetectionRequest, inputs: _Inputs, outcome: Outcome, starte
         "warnings": detection.warnings,
     }
     record = manifest.run_record(outcome.detector, inputs.identities, requested, result, started)
+    record["model"] = {**record["model"], **_calibration(request, outcome)}
     record["times"]["stages_seconds"] = provenance["seconds"]
     return record
+
+
+def _calibration(request: DetectionRequest, outcome: Outcome) -> dict[str, Any]:
+    """The presets that hold for the scores of this run, by sequence; nothing if there are none."""
+    from DALAnomalyLib.calibration import applying, for_manifest
+
+    metadata, detection = outcome.detector.metadata, outcome.detection
+    parameters = detection.provenance["parameters"]
+    score = replace(metadata.config.score, kind=parameters["score"], sign=parameters["sign"])
+    calibration = applying(metadata.calibration, detection.sequence, score)
+    if calibration is None:
+        return {}
+    preprocessing = request.preprocessing_over(metadata.config.preprocessing)
+    return {"calibration": manifest.plain({detection.sequence: for_manifest(calibration, preprocessing)})}
 
 
 def _part_of(progress: ProgressCallback, start: float, end: float) -> ProgressCallback:

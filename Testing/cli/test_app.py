@@ -29,13 +29,23 @@ finally:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     after = os.times()
     assert done.returncode == 0, done.stderr
-    for command in ("detect", "preprocess", "series", "evaluate", "prepare", "train", "build-atlas"):
+    for command in ("detect", "preprocess", "series", "evaluate", "calibrate", "prepare", "train", "build-atlas"):
         assert command in done.stdout
     assert after.children_user + after.children_system - before.children_user - before.children_system < 1.5
 
 
 @pytest.mark.parametrize(
-    "command", [["detect"], ["preprocess"], ["series"], ["evaluate"], ["build-atlas"], ["model"], ["model", "info"]]
+    "command",
+    [
+        ["detect"],
+        ["preprocess"],
+        ["series"],
+        ["evaluate"],
+        ["calibrate"],
+        ["build-atlas"],
+        ["model"],
+        ["model", "info"],
+    ],
 )
 def test_every_command_explains_itself(run: Callable[..., Result], command: list[str]) -> None:
     result = run(*command, "--help")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
-from DALAnomalyCLI.evaluate import RESULT_FILES
+from DALAnomalyCLI.evaluate import PRESETS_FILE, RESULT_FILES
 from DALAnomalyCLI.evaluation_cases import Case, read_cases
 from DALAnomalyCLI.evaluation_measures import Group, case_metrics, groups_of, measure
 from DALAnomalyCLI.evaluation_scores import ScoredCase, ScoredVoxels
@@ -224,7 +224,7 @@ def test_evaluation_writes_its_four_files_and_prints_the_table(
 ) -> None:
     done = evaluate(run, model_file, cases, tmp_path / "out")
     assert done.exit_code == 0, done.output
-    assert names(tmp_path / "out") == sorted(RESULT_FILES)
+    assert names(tmp_path / "out") == sorted({*RESULT_FILES} - {PRESETS_FILE})
     assert "glioma" in done.stdout
     assert "hybrid" in done.stdout
     assert "..." not in done.stdout

@@ -22,6 +22,7 @@ from DALAnomalyLib.network.dal_network import DALNetwork
 from DALAnomalyLib.progress import CancelToken
 from DALAnomalyLib.volume import Volume
 from DALAnomalyLib.volume_io import read_volume
+from Testing.lib.calibrations import calibrated, made_up_calibration
 from Testing.lib.phantom import SCAN_GRID, THRESHOLD, brain_mask, oblique, scan, untrained_model
 
 STAGES = (
@@ -181,6 +182,32 @@ def test_the_threshold_is_that_of_the_sequence_and_the_kind_of_score() -> None:
     for sequence in ("T1", "T2"):
         found = detector.detect_all_scores(scan(sequence=sequence))
         assert {kind: each.threshold for kind, each in found.items()} == thresholds[sequence]
+
+
+def test_a_calibration_recommends_its_balanced_preset_for_its_own_sequence_and_score() -> None:
+    detector = Detector(calibrated(untrained_model(), T2=made_up_calibration((0.01, 0.02, 0.03))), torch.device("cpu"))
+    found = detector.detect_all_scores(scan())
+    assert {kind: each.threshold for kind, each in found.items()} == {
+        "hybrid": 0.02,
+        "l1": THRESHOLD,
+        "ssim": THRESHOLD,
+        "intensity": THRESHOLD,
+    }
+    assert detector.detect(scan(), "T2").threshold == 0.02
+    assert detector.detect(scan(), "T2", sign="absolute").threshold == 0.02  # the model's own sign
+    assert detector.detect(scan(), "T2", sign="positive").threshold == THRESHOLD
+    assert detector.detect(scan(), "T2", threshold=0.04).threshold == 0.04
+    assert detector.detect(scan(sequence="T1"), "T1").threshold == THRESHOLD
+    assert set(detector.identity) == {"name", "version", "sha256"}
+
+
+def test_a_calibration_changes_no_score_even_with_a_second_pass() -> None:
+    twice = replace(preset("tiny").preprocessing, second_pass=True)
+    models = untrained_model(), calibrated(untrained_model(), T2=made_up_calibration((0.3, 0.4, 0.5)))
+    plain, changed = (
+        Detector(model, torch.device("cpu")).detect(scan(), "T2", preprocessing=twice) for model in models
+    )
+    np.testing.assert_array_equal(plain.score.array, changed.score.array)
 
 
 # --- sequence and masks -----------------------------------------------------------------------------------------------

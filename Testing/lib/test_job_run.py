@@ -21,8 +21,10 @@ from DALAnomalyLib.job.memory_ladder import Attempt, attempts_on
 from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
 from DALAnomalyLib.job.request import DetectionRequest
 from DALAnomalyLib.job.result_layout import PLAIN_VOLUMES
+from DALAnomalyLib.model_store import load_model, save_model
 from DALAnomalyLib.progress import CancelToken
 from DALAnomalyLib.volume_io import read_map, read_volume
+from Testing.lib.calibrations import calibrated, made_up_calibration
 from Testing.lib.job_inputs import names, write_inputs
 
 SILENT = job.Listener(lambda _stage, _fraction: None, lambda _message: None)
@@ -73,6 +75,34 @@ def test_the_manifest_says_what_was_asked_and_what_was_used(asked: DetectionRequ
     assert set(record["outputs"]) == set(PLAIN_VOLUMES.volumes)
     assert str(inputs[0].parent) not in json.dumps(record)
     assert finished.summary()["seconds"] == record["times"]["seconds"]
+
+
+def test_the_manifest_carries_the_presets_that_hold_for_the_run(
+    asked: DetectionRequest, inputs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "calibrated.dalmodel"
+    preprocessing = load_model(inputs[1]).metadata.config.preprocessing
+    calibration = made_up_calibration(source="scans in /data/of/jane", preprocessing=preprocessing)
+    model = calibrated(load_model(inputs[1]), T2=calibration)
+    save_model(path, model.metadata, model.network, model.templates)
+    asked = replace(asked, model=path)
+    finished = job.run_detection(asked, SILENT, CancelToken())
+    entry = manifest_of(asked)["model"]["calibration"]["T2"]
+    assert [entry[key]["threshold"] for key in ("sensitive", "balanced", "specific")] == [0.02, 0.03, 0.06]
+    assert entry["balanced"]["false_positive_ml"] == 1.0
+    assert entry["balanced"]["false_positives_per_scan"] == 0.75
+    assert entry["about"]["same_preprocessing"] is True
+    assert entry["about"]["source"] == "scans in jane", "no folder may be named"
+    assert finished.detection.threshold == manifest_of(asked)["parameters"]["threshold"] == 0.03
+    quick = replace(asked, mode="quick", output=tmp_path / "quick")
+    job.run_detection(quick, SILENT, CancelToken())
+    assert manifest_of(quick)["model"]["calibration"]["T2"]["about"]["same_preprocessing"] is False
+    signed = replace(asked, sign="typical", output=tmp_path / "signed")
+    job.run_detection(signed, SILENT, CancelToken())
+    assert "calibration" not in manifest_of(signed)["model"]
+    uncalibrated = replace(asked, model=inputs[1], output=tmp_path / "uncalibrated")
+    job.run_detection(uncalibrated, SILENT, CancelToken())
+    assert set(manifest_of(uncalibrated)["model"]) == {"name", "version", "sha256"}
 
 
 def test_progress_never_goes_back_and_names_every_file(asked: DetectionRequest) -> None:

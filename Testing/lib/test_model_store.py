@@ -21,6 +21,7 @@ from DALAnomalyLib.configuration import preset
 from DALAnomalyLib.errors import ModelFileError, OutputError
 from DALAnomalyLib.model_store import Model, load_model, save_model, write_checksums
 from DALAnomalyLib.network.dal_network import DALNetwork
+from Testing.lib.calibrations import calibrated, made_up_calibration
 from Testing.lib.phantom import untrained_model
 
 HALF_PRECISION = 2.0**-11
@@ -154,6 +155,23 @@ def test_pseudo_healthy_image_of_half_precision_weights_survives_exactly(tmp_pat
     first, second = (each.network.restore(image, brain, torch.tensor([1])) for each in (model, loaded))
     assert first.pseudo_healthy.std() > 0
     torch.testing.assert_close(second.pseudo_healthy, first.pseudo_healthy, rtol=0, atol=0)
+
+
+def test_calibration_survives_and_changes_no_weight(path: Path, model: Model, tmp_path: Path) -> None:
+    # from a file to a file, as `calibrate` does
+    before, new = load_model(path), tmp_path / "calibrated.dalmodel"
+    saved(new, calibrated(before, T2=made_up_calibration()))
+    loaded = load_model(new)
+    assert loaded.metadata == replace(model.metadata, calibration={"T2": made_up_calibration()})
+    for old, kept in ((before.network.state_dict(), loaded.network.state_dict()), (before.templates, loaded.templates)):
+        assert list(old) == list(kept)
+        assert all(torch.equal(old[name], kept[name]) for name in old)
+    assert members(new)["weights.pt"] == members(path)["weights.pt"]
+
+
+def test_a_file_from_before_there_were_calibrations_loads(path: Path) -> None:
+    change_metadata(path, lambda header: header.pop("calibration"))
+    assert load_model(path).metadata.calibration == {}
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------
@@ -325,6 +343,36 @@ def test_metadata_that_do_not_fit_are_refused(
     change_metadata(path, change)
     with pytest.raises(ModelFileError, match=rf"does not fit this version .*({reason}).*; use a model made for it"):
         load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda entry: entry.pop("source"), "calibration of T2: source must be given"),
+        (lambda entry: entry["presets"].pop("balanced"), "a calibration needs sensitive, balanced, specific"),
+        (lambda entry: entry["presets"]["balanced"].update(threshold="high"), "balanced.threshold is 'high'"),
+        (lambda entry: entry["presets"]["balanced"].update(threshold=float("nan")), "calibrate again"),
+        (lambda entry: entry.update(presets=[1]), "must be a mapping"),
+        (lambda entry: entry["score"].update(kind="louder"), "must be one of"),
+    ],
+)
+def test_a_damaged_calibration_is_refused(
+    path: Path, model: Model, change: Callable[[dict[str, Any]], object], reason: str
+) -> None:
+    saved(path, calibrated(model, T2=made_up_calibration()))
+    change_metadata(path, lambda header: change(header["calibration"]["T2"]))
+    assert_refused(path, reason, "use a model made for it")
+
+
+@pytest.mark.parametrize("calibration", [[], 7, {"T2": 7}, {"T2": None}, None])
+def test_a_calibration_that_is_none_is_refused(path: Path, calibration: object) -> None:
+    change_metadata(path, lambda header: header.update(calibration=calibration))
+    assert_refused(path, "does not fit this version", "use a model made for it")
+
+
+def test_a_calibration_of_an_unknown_sequence_is_refused(path: Path, model: Model) -> None:
+    saved(path, calibrated(model, FLAIR=made_up_calibration()))
+    assert_refused(path, "there is a calibration of FLAIR, but the network knows T1, T2", "use a model made for it")
 
 
 @pytest.mark.parametrize(

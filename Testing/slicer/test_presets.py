@@ -1,9 +1,12 @@
+import json
 import unittest
 
 import numpy as np
 
+from DALAnomalyLib.calibration import for_manifest
 from DALAnomalySlicer.presets import threshold_presets
 from DALAnomalySlicer.score_range import colour_maximum, threshold_limits
+from Testing.lib.calibrations import made_up_calibration
 from Testing.slicer.mrml_phantom import make_result
 
 SHAPE = (20, 24, 28)
@@ -19,6 +22,12 @@ def spread(highest: float, shape: tuple[int, int, int] = SHAPE, threshold: float
     return make_result(shape, score=score, brain_mask=brain, threshold=threshold)
 
 
+def calibration_entries() -> dict[str, dict[str, float]]:
+    figures = {"sensitive": (0.1, 4.94, 5.2), "balanced": (0.2, 0.98, 0.75), "specific": (0.3, 0.042, 0.04)}
+    names = ("threshold", "false_positive_ml", "false_positives_per_scan")
+    return {key: dict(zip(names, values, strict=True)) for key, values in figures.items()}
+
+
 class PresetsTest(unittest.TestCase):
     def test_without_calibration_shares_of_this_brain_said_as_such(self) -> None:
         sensitive, balanced, specific = threshold_presets(spread(1.0))
@@ -31,17 +40,40 @@ class PresetsTest(unittest.TestCase):
         self.assertIn("0.5 %", specific.meaning)
 
     def test_calibration_of_the_sequence(self) -> None:
-        entries = {
-            "sensitive": {"threshold": 0.1, "false_positives_per_scan": 5},
-            "balanced": {"threshold": 0.2, "false_positives_per_scan": 1},
-            "specific": {"threshold": 0.3, "false_positives_per_scan": 0.2},
-        }
+        entries = calibration_entries()
         result = make_result(manifest={"model": {"calibration": {"T1": entries, "T2": {}}}})
         presets = threshold_presets(result)
         self.assertEqual([preset.threshold for preset in presets], [0.1, 0.2, 0.3])
-        self.assertEqual(presets[2].meaning, "0.2 false findings per healthy scan")
+        self.assertEqual(
+            [preset.meaning for preset in presets],
+            [
+                "about 4.9 ml false per healthy scan (5.2 findings)",
+                "about 1.0 ml false per healthy scan (0.8 findings)",
+                "about 0.04 ml false per healthy scan (0.04 findings)",
+            ],
+        )
         other = make_result(manifest={"model": {"calibration": {"T2": entries}}})
         self.assertIn("not calibrated", threshold_presets(other)[0].meaning)
+
+    def test_calibration_that_holds_with_reservations_says_so(self) -> None:
+        about = {"scans": 6, "warnings": ["measured on only 6 healthy scans"], "same_preprocessing": False}
+        entries = {**calibration_entries(), "about": about}
+        presets = threshold_presets(make_result(manifest={"model": {"calibration": {"T1": entries}}}))
+        self.assertEqual(
+            presets[1].meaning,
+            "about 1.0 ml false per healthy scan (0.8 findings); measured on 6 scans, with reservations"
+            "; measured with other preprocessing",
+        )
+        about |= {"warnings": [], "same_preprocessing": True}
+        presets = threshold_presets(make_result(manifest={"model": {"calibration": {"T1": entries}}}))
+        self.assertEqual(presets[1].meaning, "about 1.0 ml false per healthy scan (0.8 findings)")
+
+    def test_what_the_library_writes_can_be_read(self) -> None:
+        calibration = made_up_calibration(sequence="T1")
+        record = json.loads(json.dumps(for_manifest(calibration, calibration.preprocessing)))
+        presets = threshold_presets(make_result(manifest={"model": {"calibration": {"T1": record}}}))
+        self.assertEqual([preset.threshold for preset in presets], [0.02, 0.03, 0.06])
+        self.assertIn("about 5.0 ml false per healthy scan", presets[0].meaning)
 
     def test_presets_stay_within_the_slider(self) -> None:
         score = make_result().score * 0

@@ -1,7 +1,8 @@
 """Lesions of several kinds put into generated healthy pictures: for validation and samples, never for training.
 
-The model must never have been shown a lesion. Only `validation.py` and `sample_subject.py` may import this module, and
-the batches that training sees have no place for a lesion; tests hold both.
+The model must never have been shown a lesion. Only `validation.py`, `sample_subject.py` and the script that writes
+cases to measure finished models on, `training/synthetic_cases.py`, may import this module, and the batches that
+training sees have no place for a lesion; tests hold both.
 """
 
 from __future__ import annotations

@@ -1,0 +1,272 @@
+"""`dal-anomaly calibrate`: thresholds from healthy scans, into a new model file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from DALAnomalyCLI import reporting
+from DALAnomalyCLI.evaluation_cases import REQUIRED_COLUMNS, Case, read_cases
+from DALAnomalyCLI.preprocessing_options import (
+    AtlasFolder,
+    BrainExtraction,
+    NoCache,
+    Preprocessed,
+    Registration,
+    SecondPass,
+    Skip,
+    Window,
+)
+from DALAnomalyCLI.reporting import Reporter
+from DALAnomalyLib.errors import CancelledError, InputError, OutputError, UsageError
+from DALAnomalyLib.job import manifest
+from DALAnomalyLib.job.failures import naming
+from DALAnomalyLib.job.interruption import cancel_on_signals
+from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
+from DALAnomalyLib.job.result_folder import writing
+from DALAnomalyLib.progress import CancelToken
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from DALAnomalyLib.calibration import SequenceCalibration
+    from DALAnomalyLib.calibration_fit import FalsePositives
+    from DALAnomalyLib.detector import Detector
+    from DALAnomalyLib.model_store import Model
+
+VOLUMES = "5,1,0.1"
+
+
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """What the user asked for; see the options of the command."""
+
+    cases: Path
+    output: Path
+    model: Path | None = None
+    device: str = "auto"
+    source: str | None = None
+    volumes_ml: tuple[float, float, float] = (5.0, 1.0, 0.1)
+    force: bool = False
+    preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
+
+
+def calibrate(
+    cases: Annotated[
+        Path,
+        typer.Argument(metavar="HEALTHY.csv", help=f"Table with {', '.join(REQUIRED_COLUMNS)} (empty); see evaluate."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The new model file, NAME.dalmodel.")],
+    model: Annotated[Path | None, typer.Option(help="Model file instead of the one that is shipped.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<number>.")] = "auto",
+    source: Annotated[str | None, typer.Option(help="What scans these are, in words; kept in the model file.")] = None,
+    volumes: Annotated[
+        str, typer.Option(help="False ml per healthy scan that Sensitive, Balanced and Specific allow.")
+    ] = VOLUMES,
+    skip: Skip = None,
+    preprocessed: Preprocessed = False,
+    brain_extraction: BrainExtraction = "auto",
+    registration: Registration = None,
+    window: Window = None,
+    second_pass: SecondPass = False,
+    atlas: AtlasFolder = None,
+    no_cache: NoCache = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an older model file.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+) -> None:
+    """Set the thresholds of a model by how much it finds in healthy scans, and write it as a new model file."""
+    reporter = reporting.make_reporter(quiet, as_json, debug)
+    with reporting.exit_with_message(reporter):
+        preprocessing = PreprocessingOptions(
+            skip, preprocessed, brain_extraction, registration, window, second_pass, atlas, None, not no_cache
+        )
+        options = CalibrateOptions(cases, output, model, device, source, parse_volumes(volumes), force, preprocessing)
+        code = run_calibrate(options, reporter)
+        if code:
+            raise typer.Exit(code)
+
+
+def parse_volumes(text: str) -> tuple[float, float, float]:
+    """Three numbers with commas between them; what they must be is checked where they are used.
+
+    Raises:
+        UsageError: they are not three numbers.
+    """
+    try:
+        first, second, third = (float(part) for part in text.split(","))
+    except ValueError:
+        msg = f"--volumes is {text}; give three falling numbers of ml with commas, such as {VOLUMES}"
+        raise UsageError(msg) from None
+    return first, second, third
+
+
+def run_calibrate(options: CalibrateOptions, reporter: Reporter) -> int:
+    """Look at all healthy scans, fit the thresholds and write the model with them.
+
+    Returns:
+        Exit code of the first scan that failed, 0 when all went well.
+    """
+    from DALAnomalyLib.calibration_fit import check_targets
+    from DALAnomalyLib.model_store import load_model
+
+    check_targets(options.volumes_ml)
+    cases = _healthy_cases(options.cases)
+    _check_output(options.output, options.force)
+    model = load_model(options.model)
+    token = CancelToken()
+    with cancel_on_signals(token):
+        detector = options.preprocessing.load_detector(options.model, options.device)
+        shown, codes = _look_at_all(detector, cases, options, reporter, token)
+        if not shown:
+            raise typer.Exit(codes[0])
+        fitted = {name: _fitted(name, scans, detector, options, len(codes)) for name, scans in sorted(shown.items())}
+        token.raise_if_cancelled()
+        digest = _write(model, fitted, options.output)
+    summary = {
+        "output": str(options.output),
+        "sha256": digest,
+        "scans_failed": len(codes),
+        "calibration": _plain(fitted),
+    }
+    reporter.result(str(options.cases), summary, shown_calibration(fitted))
+    for name, calibration in fitted.items():
+        for warning in calibration.warnings:
+            reporter.notice(name, warning)
+    done = sum(map(len, shown.values()))
+    reporter.note(f"{done} of {len(cases)} scans done, {len(codes)} failed -> {options.output}")
+    return codes[0] if codes else 0
+
+
+def _healthy_cases(path: Path) -> list[Case]:
+    cases = read_cases(path)
+    lesioned = [case.subject for case in cases if case.lesion is not None]
+    if lesioned:
+        msg = (
+            f"{path}: {lesioned[0]} has a lesion ({len(lesioned)} of {len(cases)} rows have one), but thresholds are "
+            "set on healthy scans alone; take such rows out"
+        )
+        raise InputError(msg)
+    return cases
+
+
+def _check_output(output: Path, force: bool) -> None:
+    """Refuse before the long work what could not be written after it."""
+    if output.is_dir() or not output.parent.is_dir():
+        msg = f"{output}: give the name of a model file, NAME.dalmodel, in a folder that exists"
+        raise OutputError(msg)
+    if output.exists() and not force:
+        msg = f"{output} exists already; choose another name or add --force"
+        raise OutputError(msg)
+
+
+def _look_at_all(
+    detector: Detector, cases: Sequence[Case], options: CalibrateOptions, reporter: Reporter, token: CancelToken
+) -> tuple[dict[str, list[FalsePositives]], list[int]]:
+    """What is found in every scan that can be scored, by sequence; the exit codes are those of the others."""
+    shown: dict[str, list[FalsePositives]] = {}
+    codes: list[int] = []
+    for number, case in enumerate(cases):
+        token.raise_if_cancelled()
+        reporter.progress("calibrate", f"{case.subject} {case.sequence}", number / len(cases))
+        try:
+            sequence, found = _look_at(detector, case, options.preprocessing, token)
+            shown.setdefault(sequence, []).append(found)
+        except (CancelledError, BrokenPipeError):
+            raise
+        except Exception as error:
+            codes.append(reporter.error(f"{case.subject} {case.sequence}", error))
+    reporter.progress("calibrate", "fitting thresholds", 1.0)
+    return shown, codes
+
+
+def _look_at(
+    detector: Detector, case: Case, preprocessing: PreprocessingOptions, token: CancelToken
+) -> tuple[str, FalsePositives]:
+    """The sequence of a scan, and what is found in it on its own grid."""
+    from DALAnomalyLib.calibration_fit import false_positives
+    from DALAnomalyLib.volume_io import read_mask, read_volume
+
+    scan = read_volume(case.image)
+    mask = None if case.brain_mask is None else read_mask(case.brain_mask, scan.grid)
+    config = detector.metadata.config
+    with naming(case.image):
+        detection = detector.detect(
+            scan,
+            case.sequence,
+            mask,
+            cancel=token,
+            extraction=preprocessing.extraction_method,
+            preprocessing=preprocessing.over(config.preprocessing),
+        )
+        return detection.sequence, false_positives(detection.score, detection.brain_mask, config.minimum_finding_ml)
+
+
+def _fitted(
+    sequence: str, scans: Sequence[FalsePositives], detector: Detector, options: CalibrateOptions, failed: int
+) -> SequenceCalibration:
+    from DALAnomalyLib.calibration_fit import CalibrationSettings, fit
+
+    config = detector.metadata.config
+    settings = CalibrationSettings(
+        source=options.source if options.source is not None else f"healthy scans of {options.cases.name}",
+        score=config.score.for_sequence(sequence),
+        minimum_finding_ml=config.minimum_finding_ml,
+        preprocessing=options.preprocessing.over(config.preprocessing),
+        targets_ml=options.volumes_ml,
+        remarks=(f"{failed} of the scans could not be scored and are left out",) if failed else (),
+    )
+    return fit(scans, settings)
+
+
+def _write(model: Model, fitted: Mapping[str, SequenceCalibration], output: Path) -> str:
+    """Write the model with the new calibration; that of other sequences stays. Returns the file's SHA256."""
+    from DALAnomalyLib.model_store import save_model, write_checksums
+    from DALAnomalyLib.resources import resource_folder
+
+    calibration = {**model.metadata.calibration, **fitted}
+    with writing(output):
+        digest = save_model(output, replace(model.metadata, calibration=calibration), model.network, model.templates)
+        if output.resolve().parent == resource_folder("Models").resolve():
+            write_checksums(output.parent)
+    return digest
+
+
+def _plain(calibration: Mapping[str, SequenceCalibration]) -> dict[str, Any]:
+    from DALAnomalyLib.configuration import to_dictionary
+
+    return {name: manifest.plain(to_dictionary(value)) for name, value in calibration.items()}
+
+
+def shown_calibration(calibration: Mapping[str, SequenceCalibration]) -> Table:
+    """The presets as a table for the terminal."""
+    from rich import box
+    from rich.table import Table
+
+    from DALAnomalyLib.calibration import PRESETS
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
+    table.add_column("seq")
+    table.add_column("preset")
+    for title in ("n", "threshold", "90 %", "ml/scan", "90 %", "findings/scan"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for sequence, entry in calibration.items():
+        for name in PRESETS:
+            preset = entry.presets[name]
+            table.add_row(
+                sequence,
+                name,
+                str(entry.scans),
+                f"{preset.threshold:.4g}",
+                "{:.4g} to {:.4g}".format(*preset.threshold_interval),
+                f"{preset.false_positive_ml:.2f}",
+                "{:.2f} to {:.2f}".format(*preset.false_positive_ml_interval),
+                f"{preset.false_positives_per_scan:.2f}",
+                end_section=name == PRESETS[-1],
+            )
+    return table
