@@ -1,8 +1,8 @@
 """Whether a scan looks like those that the model was trained on, and what to tell the user if not.
 
-CT, FLAIR, an image after a contrast agent, or a T2 named T1 all yield a restoration and a score; they only mean nothing.
-What training scans look like is measured when a model is exported, one `SequenceReference` per sequence, and travels in
-the model file.
+CT, FLAIR, an image after a contrast agent, or a T2 named T1 all yield a restoration and a score; they only mean
+nothing. What training scans look like is measured when a model is exported, one `SequenceReference` per sequence, and
+travels in the model file.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python training/measure_out_of_distribution.py cases.csv out.csv [--model MODEL] [--keep FOLDER] [--whole-chain N]
 
-The cases are those of `training/development_cases.py`. Every scan is prepared once by the whole chain, with its sequence
-named; alterations are made of its brain on the model grid, before standardisation. With `--whole-chain N` the first N
-scans (T1 and T2 by turns) are altered on their own grid as well, and go through the whole chain again: so that one can
-see whether that comes to the same. `--keep` is a folder for prepared scans between runs.
+The cases are those of `training/development_cases.py`. Every scan is prepared once by the whole chain, with its
+sequence named; alterations are made of its brain on the model grid, before standardisation. With `--whole-chain N` the
+first N scans (T1 and T2 by turns) are altered on their own grid as well, and go through the whole chain again: so that
+one can see whether that comes to the same. `--keep` is a folder for prepared scans between runs.
 """
 
 from __future__ import annotations

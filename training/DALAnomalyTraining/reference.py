@@ -79,8 +79,9 @@ def fit_reference(figures: Sequence[ScanFigures], margin: float = MARGIN) -> Seq
         msg = f"{len(figures)} training scans are too few to say what is usual; generate at least {LEAST_SUBJECTS}"
         raise InputError(msg)
     modality = torch.stack([each.modality for each in figures]).float()
-    table = {DISTANCE: torch.tensor(_distances(modality))}
-    table |= {name: torch.tensor([each.plain[name] for each in figures]) for name in FIGURES if name != DISTANCE}
+    table = {name: torch.tensor([each.plain[name] for each in figures]) for name in FIGURES if name != DISTANCE}
+    # distances have a long tail; their logarithms are as even as the other figures
+    table[DISTANCE] = torch.tensor(_distances(modality)).clamp_min(1e-6).log()
     medians = {name: float(values.median()) for name, values in table.items()}
     below = {name: medians[name] - float(values.quantile(TAIL)) for name, values in table.items()}
     above = {name: float(values.quantile(1 - TAIL)) - medians[name] for name, values in table.items()}
@@ -96,13 +97,15 @@ def fit_reference(figures: Sequence[ScanFigures], margin: float = MARGIN) -> Seq
     reach = float(torch.stack(strays).amax(dim=0).quantile(1 - FALSE_ALARMS))
 
     def ranges(factor: float) -> dict[str, tuple[float, float]]:
-        return {
+        """Of every figure, `factor` scales to both sides of the median."""
+        limits = {
             name: (
                 medians[name] - factor * below[name] if FIGURES[name][0] else -math.inf,
                 medians[name] + factor * above[name] if FIGURES[name][1] else math.inf,
             )
-            for name in table
+            for name in FIGURES
         }
+        return limits | {DISTANCE: (-math.inf, math.exp(limits[DISTANCE][1]))}
 
     return replace(_fit_modality(modality), limits=ranges(margin * reach), usual=ranges(reach))
 
