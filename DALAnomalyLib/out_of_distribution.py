@@ -21,9 +21,9 @@ DISTANCE = "distance"
 
 FIGURES: Mapping[str, tuple[str | None, str | None]] = {
     DISTANCE: (None, "its modality vector lies far from theirs"),
-    "share of CSF": ("little of the brain is taken for fluid", "much of the brain is taken for fluid"),
-    "share of grey matter": ("little of the brain is taken for grey matter", "much is taken for grey matter"),
-    "share of white matter": ("little of the brain is taken for white matter", "much is taken for white matter"),
+    "share of CSF": ("little of the brain is taken for fluid", None),
+    "share of grey matter": ("little of the brain is taken for grey matter", None),
+    "share of white matter": ("little of the brain is taken for white matter", None),
     "grey matter less CSF": ("grey matter is too dark beside fluid", "grey matter is too bright beside fluid"),
     "white matter less CSF": ("white matter is too dark beside fluid", "white matter is too bright beside fluid"),
     "white matter less grey matter": (
@@ -81,21 +81,20 @@ class SequenceReference:
             LookupError: Something is missing.
             TypeError: Something is of another kind.
         """
-        tensors = [content[name].float() for name in ("centre", "directions", "variances")]
-        kept = len(tensors[2])
+        centre, directions, variances = (content[name].float() for name in ("centre", "directions", "variances"))
+        tensors, rest, kept = (centre, directions, variances), float(content["rest"]), len(variances)
         shapes, expected = [tuple(each.shape) for each in tensors], [(length,), (kept, length), (kept,)]
-        rest = float(content["rest"])
         if shapes != expected:
             msg = f"the statistics of M are of shapes {shapes}, but have to be {expected}"
             raise ValueError(msg)
-        if not (all(bool(each.isfinite().all()) for each in tensors) and bool((tensors[2] > 0).all()) and rest > 0):
+        if not (all(bool(each.isfinite().all()) for each in tensors) and bool((variances > 0).all()) and rest > 0):
             msg = "the statistics of M hold variances that are not above 0, or numbers that are not finite"
             raise ValueError(msg)
         limits, usual = (_ranges(content[name]) for name in ("limits", "usual"))
         if limits.keys() != usual.keys():
             msg = "the limits of training scans are of other figures than their usual ranges"
             raise ValueError(msg)
-        return cls(*tensors, rest, limits, usual)
+        return cls(centre, directions, variances, rest, limits, usual)
 
 
 @dataclass(frozen=True)

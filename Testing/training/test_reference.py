@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -44,12 +45,20 @@ def test_of_new_scans_of_the_same_kind_about_one_in_a_hundred_is_outside_the_usu
 def test_the_margin_takes_limits_farther_from_the_median() -> None:
     fitted = fit_reference(made_up(200))
     for name, (low, high) in fitted.usual.items():
+        if name.startswith("share of"):
+            continue
         wide_low, wide_high = fitted.limits[name]
         assert (wide_low < low) == (FIGURES[name][0] is not None)
         assert (wide_high > high) == (FIGURES[name][1] is not None)
-    low, high = fitted.usual["share of CSF"]
-    wide_low, wide_high = fitted.limits["share of CSF"]
+    low, high = fitted.usual["grey matter less CSF"]
+    wide_low, wide_high = fitted.limits["grey matter less CSF"]
     assert (wide_high - wide_low) / (high - low) == pytest.approx(MARGIN, rel=1e-3)
+
+
+def test_a_share_is_too_small_below_half_of_the_usual_one_and_never_too_large() -> None:
+    fitted = fit_reference(made_up(200))
+    for tissue in ("CSF", "grey matter", "white matter"):
+        assert fitted.limits[f"share of {tissue}"] == (pytest.approx(0.25, abs=0.02), math.inf)
 
 
 def test_m_across_the_directions_of_training_is_far_and_along_them_is_not() -> None:

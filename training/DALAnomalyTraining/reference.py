@@ -26,9 +26,13 @@ FALSE_ALARMS = 0.01
 """Share of training scans that may lie outside the usual ranges, of all figures together."""
 MARGIN = 1.5
 """Limits are by so much farther from the median than the usual ranges: real scans stray farther than generated ones.
-The least, in steps of 0.25, at which no healthy real scan is warned about (docs/out_of_distribution.md)."""
+The least, in steps of 0.25, at which every healthy real scan stays within two thirds of the way to its limits
+(docs/out_of_distribution.md)."""
 EXPLAINED, MOST_DIRECTIONS = 0.99, 32
 """Share of M's variance that the kept directions explain, and the most that are kept."""
+SHARES, LEAST_SHARE = ("share of CSF", "share of grey matter", "share of white matter"), 0.5
+"""Less than half of the usual share of a tissue is no anatomy. Their ranges are not taken from the spread of training
+scans: atrophy, wide ventricles and large lesions go beyond it, and are no reason to distrust the contrast."""
 FOLDS = 5
 """Distances are measured to a reference that was fitted without the scan itself."""
 TAIL = 0.05
@@ -88,6 +92,8 @@ def fit_reference(figures: Sequence[ScanFigures], margin: float = MARGIN) -> Seq
     # one factor for all figures, so that of all together the wanted share of scans lies outside
     strays = []
     for name, values in table.items():
+        if name in SHARES:
+            continue
         too_low, too_high = FIGURES[name]
         away = values - medians[name]
         if too_low:
@@ -105,7 +111,8 @@ def fit_reference(figures: Sequence[ScanFigures], margin: float = MARGIN) -> Seq
             )
             for name in FIGURES
         }
-        return limits | {DISTANCE: (-math.inf, math.exp(limits[DISTANCE][1]))}
+        shares = {name: (LEAST_SHARE * medians[name], math.inf) for name in SHARES}
+        return limits | shares | {DISTANCE: (-math.inf, math.exp(limits[DISTANCE][1]))}
 
     return replace(_fit_modality(modality), limits=ranges(margin * reach), usual=ranges(reach))
 
