@@ -38,6 +38,8 @@ FIGURES: Mapping[str, tuple[str | None, str | None]] = {
 }
 """What it means for a figure to be too low and too high; None where that is no reason to warn."""
 
+MOST_REASONS = 3
+"""That a warning names; the record has them all."""
 ADVICE = "another sequence than named, FLAIR, CT, a contrast agent or strong artefacts? Findings may be meaningless"
 
 
@@ -116,15 +118,14 @@ def judge(figures: ScanFigures, reference: SequenceReference, sequence: str) -> 
         value = values[name]
         record[name] = {"value": _rounded(value), "lowest": _rounded(lowest), "highest": _rounded(highest)}
         if not lowest <= value <= highest:
-            reasons.append(_reason(name, value, reference.usual[name], too_high=value > highest))
+            reasons.append(_reason(name, value, reference, too_high=value > highest))
     if not reasons:
         return Verdict(record, None)
-    worst_first = [text for _, text in sorted(reasons, reverse=True)]
-    warning = (
-        f"this scan does not look like the {sequence} scans that the model was trained on "
-        f"({'; '.join(worst_first)}): {ADVICE}"
-    )
-    return Verdict(record, warning)
+    worst = [text for _, text in sorted(reasons, reverse=True)[:MOST_REASONS]]
+    if len(reasons) > MOST_REASONS:
+        worst.append(f"and {len(reasons) - MOST_REASONS} more")
+    what = f"this scan does not look like the {sequence} scans that the model was trained on"
+    return Verdict(record, f"{what} ({'; '.join(worst)}): {ADVICE}")
 
 
 def _ranges(content: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
@@ -136,15 +137,20 @@ def _ranges(content: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     return ranges
 
 
-def _reason(name: str, value: float, usual: tuple[float, float], *, too_high: bool) -> tuple[float, str]:
-    """How far out, in widths of the usual range, and the words for it with their evidence."""
+def _reason(name: str, value: float, reference: SequenceReference, *, too_high: bool) -> tuple[float, str]:
+    """How far beyond the usual range, in widths of the margin, and the words for it with their evidence."""
     what = FIGURES[name][too_high]
-    bound, side = (usual[1], "below") if too_high else (usual[0], "above")
-    finite = [limit for limit in usual if math.isfinite(limit)]
-    scale = (finite[-1] - finite[0]) if len(finite) == 2 else abs(finite[0])
-    return abs(value - bound) / max(
-        scale, 1e-6
-    ), f"{what}: {name} {value:.2g}, of 99 % of training scans {side} {bound:.2g}"
+    usual, limit = reference.usual[name][too_high], reference.limits[name][too_high]
+    first, less, second = name.partition(" less ")
+    if less and value * usual < 0:
+        what = f"{first} is {'darker' if value < 0 else 'brighter'} than {second}"
+    side = "below" if too_high else "above"
+    evidence = f"{name} {_short(value)}, of 99 % of training scans {side} {_short(usual)}"
+    return abs(value - usual) / max(abs(limit - usual), 1e-6), f"{what}: {evidence}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 10 else f"{value:.2g}"
 
 
 def _rounded(value: float) -> float | None:

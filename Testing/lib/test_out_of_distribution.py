@@ -75,10 +75,24 @@ def test_one_line_names_every_reason_with_its_evidence_worst_first() -> None:
     assert len(warning.splitlines()) == 1
     assert warning.startswith("this scan does not look like the T2 scans that the model was trained on (")
     assert "distance 25, of 99 % of training scans below 3" in warning
-    assert "white matter is too dark beside grey matter" in warning
+    assert "white matter is darker than grey matter: " in warning
     assert "white matter less grey matter -0.3, of 99 % of training scans above 0.05" in warning
     assert warning.index("distance") < warning.index("white matter") < warning.index("mean image")
     assert warning.endswith("Findings may be meaningless")
+
+
+def test_contrast_of_the_right_sign_is_only_too_small() -> None:
+    warning = judge(figures(**{CONTRAST: 0.01}), reference(), "T1").warning
+    assert warning is not None
+    assert "white matter is too dark beside grey matter: " in warning
+
+
+def test_three_reasons_are_named_and_the_others_counted() -> None:
+    narrow = {name: (0.0, 0.1) for name in FIGURES if name != DISTANCE}
+    warning = judge(figures(), reference(**narrow), "T1").warning
+    assert warning is not None
+    assert warning.count("of 99 % of training scans") == 3
+    assert f"; and {len(narrow) - 3} more): " in warning
 
 
 def test_a_figure_that_is_not_a_number_is_a_reason() -> None:
