@@ -30,7 +30,7 @@ def made_up(count: int, seed: int = 0, shift: float = 0.0) -> list[ScanFigures]:
     basis = torch.linalg.qr(torch.randn(LENGTH, LENGTH, generator=torch.Generator().manual_seed(9))).Q
     modality = torch.randn(count, DIRECTIONS, generator=random) @ basis[:DIRECTIONS] + shift * basis[-1]
     modality += 0.01 * torch.randn(count, LENGTH, generator=random)
-    plain = 0.5 + 0.1 * torch.randn(count, len(FIGURES) - 1, generator=random)
+    plain = 0.5 + 0.05 * torch.randn(count, len(FIGURES) - 1, generator=random)
     names = [name for name in FIGURES if name != DISTANCE]
     return [ScanFigures(m, dict(zip(names, row.tolist(), strict=True))) for m, row in zip(modality, plain, strict=True)]
 
