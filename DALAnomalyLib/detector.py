@@ -23,6 +23,7 @@ from DALAnomalyLib.model_store import Model, ModelMetadata, load_model
 from DALAnomalyLib.network.cancellation import cancellable
 from DALAnomalyLib.network.dal_network import Restoration
 from DALAnomalyLib.network.one_hot import class_index
+from DALAnomalyLib.out_of_distribution import Verdict, judge
 from DALAnomalyLib.preprocessing.chain import ScanRequest
 from DALAnomalyLib.preprocessing.equipment import Equipment
 from DALAnomalyLib.preprocessing.extraction_choice import ExtractionMethod
@@ -33,6 +34,7 @@ from DALAnomalyLib.preprocessing.steps import StepLog
 from DALAnomalyLib.preprocessing.way_back import WayBack
 from DALAnomalyLib.progress import CancelToken, ProgressCallback
 from DALAnomalyLib.restoration import restore
+from DALAnomalyLib.scan_figures import scan_figures
 from DALAnomalyLib.scoring.score_config import SCORE_KINDS, ScoreConfig, ScoreKind, SignChoice
 from DALAnomalyLib.scoring.score_map import score_map
 from DALAnomalyLib.volume import Volume
@@ -234,6 +236,15 @@ class Detector:
         with cancellable(self._model.network, run.cancel):
             return restore(self._model.network, prepared.image, prepared.brain, index, self.metadata.config.restoration)
 
+    def _judged(self, prepared: PreparedScan, restoration: Restoration) -> Verdict | None:
+        """Whether the scan looks like those of training; None where the model does not say how those look."""
+        reference = self._model.reference.get(prepared.sequence)
+        if reference is None:
+            return None
+        template, tissues = self._model.templates[prepared.sequence], self.metadata.tissue_of_class
+        figures = scan_figures(prepared.image, prepared.brain, restoration, template, tissues)
+        return judge(figures, reference, prepared.sequence)
+
     def _standardised_again(self, prepared: PreparedScan, restoration: Restoration) -> PreparedScan:
         """Leave out of the intensity landmarks what a first pass found anomalous."""
         config = self.metadata.config.score.for_sequence(prepared.sequence)
@@ -253,6 +264,8 @@ class Detector:
         """Bring everything back to the scan's grid, and score in every way that is asked for."""
         config = self.metadata.config
         run.stage("returning to the scan's grid", 0.8)
+        verdict = self._judged(prepared, restoration)
+        strange = (verdict.warning,) if verdict is not None and verdict.warning is not None else ()
         back = WayBack(prepared, run.cancel)
         pseudo_healthy = back.intensities(restoration.pseudo_healthy)
         tissue_of_class = torch.tensor([0, *self.metadata.tissue_of_class], device=self.device)
@@ -282,8 +295,9 @@ class Detector:
                     sequence=prepared.sequence,
                     sequence_evidence=prepared.sequence_evidence,
                     threshold=chosen,
-                    provenance=self._provenance(prepared, score_config, chosen, run),
-                    warnings=prepared.warnings,
+                    provenance=self._provenance(prepared, score_config, chosen, run)
+                    | {"out_of_distribution": verdict.record if verdict is not None else None},
+                    warnings=(*prepared.warnings, *strange),
                     prepared=prepared,
                 )
             )

@@ -13,6 +13,7 @@ import os
 import pickle
 import zipfile
 import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from DALAnomalyLib.calibration import SequenceCalibration
 from DALAnomalyLib.configuration import ModelConfig, from_dictionary, to_dictionary
 from DALAnomalyLib.errors import ModelFileError, OutputError, UsageError
 from DALAnomalyLib.network.dal_network import DALNetwork
+from DALAnomalyLib.out_of_distribution import SequenceReference
 from DALAnomalyLib.preprocessing.intensity_standardisation import Landmarks
 from DALAnomalyLib.resources import CHECKSUMS, check_shipped, resource_file
 
@@ -66,13 +68,27 @@ class Model:
     """Mean healthy image per sequence on the model grid, float32 (D, H, W), 0 outside the mean brain."""
     digest: str
     """SHA256 of the model file."""
+    reference: Mapping[str, SequenceReference] = field(default_factory=dict)
+    """What the training scans of every sequence look like; empty in model files that do not say."""
 
 
-def save_model(path: Path, metadata: ModelMetadata, network: DALNetwork, templates: dict[str, Tensor]) -> str:
+def save_model(
+    path: Path,
+    metadata: ModelMetadata,
+    network: DALNetwork,
+    templates: dict[str, Tensor],
+    reference: Mapping[str, SequenceReference] | None = None,
+) -> str:
     """Write a model file atomically, weights in half precision; returns its SHA256."""
     weights = io.BytesIO()
     state = {name: value.detach().cpu().half() for name, value in network.state_dict().items()}
-    torch.save({"network": state, "templates": {k: v.detach().cpu().half() for k, v in templates.items()}}, weights)
+    tensors: dict[str, Any] = {
+        "network": state,
+        "templates": {k: v.detach().cpu().half() for k, v in templates.items()},
+    }
+    if reference:
+        tensors["reference"] = {name: each.content() for name, each in reference.items()}
+    torch.save(tensors, weights)
     header = {"format": FORMAT, "format_version": FORMAT_VERSION} | _to_plain(metadata)
     content = {"metadata.json": json.dumps(header, indent=1).encode(), "weights.pt": weights.getvalue()}
     archive = io.BytesIO()
@@ -101,12 +117,13 @@ def load_model(path: Path | None = None, device: torch.device | None = None) -> 
         network.load_state_dict({name: value.float() for name, value in tensors["network"].items()})
         templates = {name: value.float() for name, value in tensors["templates"].items()}
         _check_complete(metadata, templates)
+        reference = _reference(tensors, network)
     except _UNFIT as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         msg = f"{path} does not fit this version of DALAnomaly ({reason}); use a model made for it"
         raise ModelFileError(msg) from error
     on_device = {name: image.to(device) for name, image in templates.items()}
-    return Model(metadata, network.to(device).eval(), on_device, digest)
+    return Model(metadata, network.to(device).eval(), on_device, digest, reference)
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -149,6 +166,16 @@ def _check_complete(metadata: ModelMetadata, templates: dict[str, Tensor]) -> No
         if tuple(image.shape) != metadata.config.grid.shape:
             msg = f"a mean image is {tuple(image.shape)}, but the grid {metadata.config.grid.shape}"
             raise ValueError(msg)
+
+
+def _reference(tensors: Mapping[str, Any], network: DALNetwork) -> dict[str, SequenceReference]:
+    """Files of before there were references have none."""
+    content = tensors.get("reference", {})
+    known, length = network.config.network.sequences, network.modality_extractor.length
+    if content and sorted(content) != sorted(known):
+        msg = f"statistics of training scans are of {', '.join(content)}, but the network knows {', '.join(known)}"
+        raise ValueError(msg)
+    return {name: SequenceReference.read(each, length) for name, each in content.items()}
 
 
 def _read(path: Path) -> bytes:

@@ -183,6 +183,7 @@ def _record(request: DetectionRequest, inputs: _Inputs, outcome: Outcome, starte
         "steps": provenance["steps"],
         "findings": len(detection.findings),
         "warnings": detection.warnings,
+        "out_of_distribution": provenance["out_of_distribution"],
     }
     record = manifest.run_record(outcome.detector, inputs.identities, requested, result, started)
     record["model"] = {**record["model"], **_calibration(request, outcome)}

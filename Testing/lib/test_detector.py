@@ -327,6 +327,7 @@ def test_provenance_is_complete_plain_and_free_of_paths(tmp_path: Path) -> None:
         },
         "model": {"name": "tiny", "version": "1.2.3", "sha256": digest},
         "device": "cpu",
+        "out_of_distribution": None,  # this model does not say how its training scans look
         "parameters": {
             "sequence": "T2",
             "score": "hybrid",

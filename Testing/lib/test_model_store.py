@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import pickle
 import subprocess
@@ -22,6 +23,7 @@ from DALAnomalyLib.errors import ModelFileError, OutputError
 from DALAnomalyLib.model_store import Model, load_model, save_model, write_checksums
 from DALAnomalyLib.network.dal_network import DALNetwork
 from Testing.lib.calibrations import calibrated, made_up_calibration
+from DALAnomalyLib.out_of_distribution import DISTANCE, SequenceReference
 from Testing.lib.phantom import untrained_model
 
 HALF_PRECISION = 2.0**-11
@@ -172,6 +174,59 @@ def test_calibration_survives_and_changes_no_weight(path: Path, model: Model, tm
 def test_a_file_from_before_there_were_calibrations_loads(path: Path) -> None:
     change_metadata(path, lambda header: header.pop("calibration"))
     assert load_model(path).metadata.calibration == {}
+def reference_for(model: Model) -> SequenceReference:
+    length = model.network.modality_extractor.length
+    limits = {DISTANCE: (-math.inf, 7.5), "edge density": (-math.inf, 0.25)}
+    return SequenceReference(
+        torch.arange(float(length)), torch.eye(3, length), torch.tensor([3.0, 2.0, 1 / 3]), 0.1, limits, limits
+    )
+
+
+@pytest.fixture
+def path_with_reference(tmp_path: Path, model: Model) -> Path:
+    reference = dict.fromkeys(("T1", "T2"), reference_for(model))
+    save_model(tmp_path / "reference.dalmodel", model.metadata, model.network, model.templates, reference)
+    return tmp_path / "reference.dalmodel"
+
+
+def test_what_training_scans_look_like_survives_exactly(path_with_reference: Path, model: Model) -> None:
+    loaded, before = load_model(path_with_reference).reference, reference_for(model)
+    assert sorted(loaded) == ["T1", "T2"]
+    for after in loaded.values():
+        assert (after.rest, after.limits, after.usual) == (before.rest, before.limits, before.usual)
+        assert torch.equal(after.centre, before.centre)
+        assert torch.equal(after.directions, before.directions)
+        assert torch.equal(after.variances, before.variances)
+
+
+def test_a_file_without_it_is_a_file_of_before(path: Path) -> None:
+    assert load_model(path).reference == {}
+    tensors = torch.load(io.BytesIO(members(path)["weights.pt"]), weights_only=True)
+    assert sorted(tensors) == ["network", "templates"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda reference: reference.pop("T1"), "of T2, but the network knows T1, T2"),
+        (lambda reference: reference["T1"].update(centre=torch.zeros(3)), "shapes"),
+        (lambda reference: reference["T1"].update(rest=-1.0), "not above 0"),
+        (lambda reference: reference["T2"].pop("directions"), "directions"),
+        (lambda reference: reference["T2"]["limits"].update({DISTANCE: (0.0, math.nan)}), "range of training scans"),
+        (lambda reference: reference.update(T2=torch.zeros(3)), "."),
+        (lambda reference: reference["T2"].update(limits=3), "."),
+    ],
+)
+def test_damaged_statistics_of_training_scans_are_refused(
+    path_with_reference: Path, change: Callable[[dict[str, Any]], object], reason: str
+) -> None:
+    change_tensors(path_with_reference, lambda tensors: change(tensors["reference"]))
+    assert_refused(path_with_reference, reason, "use a model made for it")
+
+
+def test_statistics_of_training_scans_that_are_no_mapping_are_refused(path_with_reference: Path) -> None:
+    change_tensors(path_with_reference, lambda tensors: tensors.update(reference=[1, 2]))
+    assert_refused(path_with_reference, "does not fit this version", "use a model made for it")
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------

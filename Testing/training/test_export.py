@@ -36,6 +36,7 @@ def exported(finished_run: Any, toy_pack: Pack, tmp_path_factory: pytest.TempPat
     path = tmp_path_factory.mktemp("models") / "new" / "toy.dalmodel"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export_module, "CALIBRATION_SUBJECTS", 4)
+        patch.setattr(export_module, "REFERENCE_SUBJECTS", 10)
         patch.setattr(export_module, "TEMPLATE_SUBJECTS", 4)
         export(finished_run.folder / "last.pt", toy_pack, path)
     return load_model(path, CPU)
@@ -107,6 +108,7 @@ def test_without_an_average_the_network_itself_is_exported(
     checkpoint: dict[str, Any], toy_pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export_module, "CALIBRATION_SUBJECTS", 1)
+    monkeypatch.setattr(export_module, "REFERENCE_SUBJECTS", 10)
     monkeypatch.setattr(export_module, "TEMPLATE_SUBJECTS", 1)
     torch.save(checkpoint | {"average": None}, tmp_path / "plain.pt")
     export(tmp_path / "plain.pt", toy_pack, tmp_path / "plain.dalmodel")
@@ -118,6 +120,7 @@ def test_exporting_twice_gives_the_same_file(
     finished_run: Any, toy_pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export_module, "CALIBRATION_SUBJECTS", 1)
+    monkeypatch.setattr(export_module, "REFERENCE_SUBJECTS", 10)
     monkeypatch.setattr(export_module, "TEMPLATE_SUBJECTS", 1)
     for name in ("a", "b"):
         export(finished_run.folder / "last.pt", toy_pack, tmp_path / name)

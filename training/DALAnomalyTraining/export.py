@@ -10,16 +10,18 @@ import torch
 from DALAnomalyLib import __version__
 from DALAnomalyLib.configuration import ModelConfig, from_dictionary
 from DALAnomalyLib.errors import UsageError
-from DALAnomalyLib.model_store import ModelMetadata, save_model
+from DALAnomalyLib.model_store import Model, ModelMetadata, save_model
 from DALAnomalyLib.network.dal_network import DALNetwork
 from DALAnomalyTraining.checkpoint import load_checkpoint
 from DALAnomalyTraining.generator.pair_generator import PairedBatch, PairGenerator
 from DALAnomalyTraining.pack import Pack
+from DALAnomalyTraining.reference import MARGIN, SUBJECTS, measure_reference
 from DALAnomalyTraining.trainer import landmarks_from, split_records
 from DALAnomalyTraining.training_config import TrainingConfig, load_training_config
 from DALAnomalyTraining.validation import Validation
 
 TEMPLATE_SUBJECTS = 32
+REFERENCE_SUBJECTS = SUBJECTS
 CALIBRATION_SUBJECTS = 16
 """Held-out subjects with synthetic lesions from which thresholds are taken."""
 
@@ -64,6 +66,7 @@ def export(checkpoint: Path, pack: Pack, path: Path, config_file: Path | None = 
             "steps": content["step"],
             "seed": config.seed,
             "validation_on_synthetic_lesions": {name: round(value, 4) for name, value in measured.figures.items()},
+            "reference": {"subjects": REFERENCE_SUBJECTS, "margin": MARGIN},
         },
     )
     means = [training.batch(landmarks, "template", subjects=range(slot, slot + 1)) for slot in range(TEMPLATE_SUBJECTS)]
@@ -72,7 +75,8 @@ def export(checkpoint: Path, pack: Pack, path: Path, config_file: Path | None = 
     templates = {name: images[row] * brain for row, name in enumerate(config.model.network.sequences)}
     metadata = replace(metadata, tissue_of_class=_tissues_by_intensity(network, means))
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_model(path, metadata, network, templates)
+    reference = measure_reference(Model(metadata, network.eval(), templates, digest=""), training, REFERENCE_SUBJECTS)
+    save_model(path, metadata, network, templates, reference)
     return metadata
 
 
