@@ -151,19 +151,9 @@ def test_the_shipped_configuration_trains_on_it(prepared: tuple[Path, str], tmp_
     values["stages"] = [stage | {"steps": 2} for stage in values["stages"]]
     (tmp_path / "short.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     run = tmp_path / "run"
-    words = (
-        "train",
-        "--config",
-        tmp_path / "short.yaml",
-        "--data",
-        prepared[0],
-        "-o",
-        run,
-        "--device",
-        "cpu",
-        "--quiet",
-    )
-    assert invoke(*words) == (0, "")
+    options = ("--config", tmp_path / "short.yaml", "--data", prepared[0], "-o", run, "--device", "cpu", "--quiet")
+    code, said = invoke("train", *options)
+    assert code == 0, said
     rows = list(csv.DictReader((run / "steps.csv").open()))
     assert len(rows) == 6
     clusters = [float(row["tissue_cross_entropy"]) for row in rows if row["tissue_cross_entropy"]]
