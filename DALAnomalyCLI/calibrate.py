@@ -231,7 +231,9 @@ def _write(model: Model, fitted: Mapping[str, SequenceCalibration], output: Path
 
     calibration = {**model.metadata.calibration, **fitted}
     with writing(output):
-        digest = save_model(output, replace(model.metadata, calibration=calibration), model.network, model.templates)
+        digest = save_model(
+            output, replace(model.metadata, calibration=calibration), model.network, model.templates, model.reference
+        )
         if output.resolve().parent == resource_folder("Models").resolve():
             write_checksums(output.parent)
     return digest

@@ -23,7 +23,9 @@ def prepare(
     pairs: Annotated[
         Path | None, typer.Option(help="CSV of real paired scans: subject, T1, T2, ..., optional brain_mask.")
     ] = None,
-    ixi: Annotated[Path | None, typer.Option(help="Folder with IXI-T1 and IXI-T2, skull-stripped.")] = None,
+    ixi: Annotated[
+        Path | None, typer.Option(help="IXI as downloaded: folder with IXI-T1 and IXI-T2, or with the scans of both.")
+    ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Name in the T1 folder to leave out; repeatable.")] = None,
     priors: Annotated[
         Path | None, typer.Option(help="Folder of measured T1 and T2 intensity priors (SynthSR's files).")
@@ -31,16 +33,22 @@ def prepare(
     pose: Annotated[
         Path | None, typer.Option(help="Skull-stripped T1 whose upright pose all subjects take; only for alignment.")
     ] = None,
-    spacing: Annotated[float, typer.Option(help="Voxel size of the pack in mm.", min=0.5, max=5.0)] = 1.75,
+    spacing: Annotated[
+        float | None,
+        typer.Option(help="Voxel size of the pack in mm: 1.75, or 1.25 for real pairs alone.", min=0.5, max=5.0),
+    ] = None,
     n4: Annotated[bool, typer.Option(help="Take the bias field out of real scans, as is done at detection.")] = True,
     workers: Annotated[int, typer.Option(help="Subjects worked on at once.", min=1)] = 2,
+    device: Annotated[str, typer.Option(help="Where brains are outlined: auto, cpu or cuda.")] = "cpu",
     force: Annotated[bool, typer.Option("--force", help="Replace an older pack.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
 ) -> None:
     """Build a training pack from label maps, labelled T1 scans or real pairs, all in one upright frame."""
     reporter = reporting.make_reporter(debug=debug)
     with reporting.exit_with_message(reporter):
+        from DALAnomalyLib.device import resolve_device
         from DALAnomalyTraining import prepare as preparation
+        from DALAnomalyTraining.subject_cache import SKIPPED_FILE
 
         if (output / "pack.json").exists() and not force:
             msg = f"{output} already holds a pack; choose another folder or add --force"
@@ -58,19 +66,25 @@ def prepare(
             msg = "label maps need intensity priors to become images; name their folder with --priors"
             raise UsageError(msg)
         with writing(output):
-            size = preparation.prepare(
+            prepared = preparation.prepare(
                 subjects,
                 preparation.read_priors(priors) if priors else {},
                 output,
-                spacing,
+                spacing or preparation.default_spacing(subjects),
                 pose,
-                preparation.describe(subjects),
                 lambda name, done, count: reporter.progress(str(output), f"{name} ({done}/{count})", done / count),
                 workers,
                 n4,
+                resolve_device(device),
             )
-        summary = {"subjects": len(subjects), "bytes": size}
-        reporter.result(str(output), summary, f"{output}: {len(subjects)} subjects, {size / 2**20:.1f} MiB")
+        for subject, reason in prepared.skipped:
+            reporter.notice(str(output), f"skipped {subject.name}: {reason}")
+        count, left_out = len(prepared.packed), len(prepared.skipped)
+        summary = {"subjects": count, "skipped": left_out, "bytes": prepared.size}
+        text = f"{output}: {count} subjects, {prepared.size / 2**20:.1f} MiB"
+        if left_out:
+            text += f"; {left_out} skipped, see {output / SKIPPED_FILE}"
+        reporter.result(str(output), summary, text)
 
 
 def sample(

@@ -242,7 +242,10 @@ class Detector:
         if reference is None:
             return None
         template, tissues = self._model.templates[prepared.sequence], self.metadata.tissue_of_class
-        figures = scan_figures(prepared.image, prepared.brain, restoration, template, tissues)
+        painted = restoration.pseudo_healthy if restoration.painted is None else restoration.painted
+        # unmatched: what the network cannot paint is a sign
+        one_pass = replace(restoration, pseudo_healthy=painted)
+        figures = scan_figures(prepared.image, prepared.brain, one_pass, template, tissues)
         return judge(figures, reference, prepared.sequence)
 
     def _standardised_again(self, prepared: PreparedScan, restoration: Restoration) -> PreparedScan:

@@ -44,7 +44,7 @@ def restore(
     if config.drift_mm:
         spacing = sum(network.config.grid.spacing) / 3
         healthy = follow_drift(healthy, image, brain, config.drift_mm / spacing)
-    return replace(first, pseudo_healthy=healthy, spread=spread)
+    return replace(first, pseudo_healthy=healthy, spread=spread, painted=first.pseudo_healthy)
 
 
 def _over_views(

@@ -45,6 +45,8 @@ class Restoration:
     """M, (B, m)."""
     spread: Tensor | None = None
     """Standard deviation of x_r over several views of the scan, (B, 1, D, H, W); without them, None."""
+    painted: Tensor | None = None
+    """x_r as one pass painted it, where `pseudo_healthy` is more than that."""
 
 
 class DALNetwork(nn.Module):

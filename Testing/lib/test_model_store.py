@@ -22,8 +22,8 @@ from DALAnomalyLib.configuration import preset
 from DALAnomalyLib.errors import ModelFileError, OutputError
 from DALAnomalyLib.model_store import Model, load_model, save_model, write_checksums
 from DALAnomalyLib.network.dal_network import DALNetwork
-from Testing.lib.calibrations import calibrated, made_up_calibration
 from DALAnomalyLib.out_of_distribution import DISTANCE, SequenceReference
+from Testing.lib.calibrations import calibrated, made_up_calibration
 from Testing.lib.phantom import untrained_model
 
 HALF_PRECISION = 2.0**-11
@@ -174,6 +174,8 @@ def test_calibration_survives_and_changes_no_weight(path: Path, model: Model, tm
 def test_a_file_from_before_there_were_calibrations_loads(path: Path) -> None:
     change_metadata(path, lambda header: header.pop("calibration"))
     assert load_model(path).metadata.calibration == {}
+
+
 def reference_for(model: Model) -> SequenceReference:
     length = model.network.modality_extractor.length
     limits = {DISTANCE: (-math.inf, 7.5), "edge density": (-math.inf, 0.25)}

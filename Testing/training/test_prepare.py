@@ -16,6 +16,7 @@ from DALAnomalyTraining.label_classes import CLASSES, COUNT, OUTER_CSF, TISSUE_O
 from DALAnomalyTraining.pack import Pack, Record
 from DALAnomalyTraining.prepare import (
     Subject,
+    default_spacing,
     describe,
     ixi_subjects,
     label_map_subjects,
@@ -55,7 +56,7 @@ def save(image: sitk.Image, path: Path) -> Path:
 
 
 def packed(subjects: list[Subject], folder: Path, **options: Any) -> Pack:
-    settings = {"priors": {}, "spacing": SPACING, "pose": None, "description": "made up", "workers": 1}
+    settings = {"priors": {}, "spacing": SPACING, "pose": None, "workers": 1}
     prepare(subjects, folder=folder / "pack", report=lambda *_: None, **(settings | options))
     return Pack(folder / "pack")
 
@@ -243,13 +244,36 @@ def test_a_manifest_of_real_pairs(brain: Array, scans: Callable[..., dict[str, P
 
 def test_the_layout_of_ixi(scans: Callable[..., dict[str, Path]], tmp_path: Path) -> None:
     scans("IXI-{sequence}/IXI002-Guys-0828-{sequence}.nii.gz")
-    lonely = tmp_path / "IXI-T1" / "IXI999-HH-1111-T1.nii.gz"
-    lonely.write_bytes(b"")
-    (subject,) = ixi_subjects(tmp_path)
-    assert (subject.name, subject.source) == ("IXI002-Guys-0828", "paired")
-    pack = packed([subject], tmp_path)
+    for name in ("IXI999-HH-1111-T1.nii.gz", "._IXI002-Guys-0828-T1.nii.gz"):
+        (tmp_path / "IXI-T1" / name).write_bytes(b"")
+    subject, lonely = ixi_subjects(tmp_path)
+    assert (subject.name, subject.source, set(subject.images)) == ("IXI002-Guys-0828", "paired", {"T1", "T2"})
+    assert set(lonely.images) == {"T1"}
+    pack = packed([subject, lonely], tmp_path)
+    assert [record.name for record in pack.records] == ["IXI002-Guys-0828"]
     assert pack.image(pack.records[0], "T2").any()
-    assert describe([subject]) == "1 real pairs (IXI)"
+    assert pack.description == describe([subject]) == "1 real pairs (IXI)"
+
+
+def test_both_archives_of_ixi_in_one_folder(scans: Callable[..., dict[str, Path]], tmp_path: Path) -> None:
+    scans("IXI002-Guys-0828-{sequence}.nii")
+    (subject,) = ixi_subjects(tmp_path)
+    assert (subject.name, set(subject.images)) == ("IXI002-Guys-0828", {"T1", "T2"})
+
+
+def test_stripped_pairs_of_ixi_on_one_grid_stay_where_they_are(
+    scans: Callable[..., dict[str, Path]], tmp_path: Path
+) -> None:
+    """The same bytes as from a table, which never registers."""
+    images = scans("IXI-{sequence}/IXI002-Guys-0828-{sequence}.nii.gz")
+    as_told = packed([Subject("IXI002-Guys-0828", "paired", None, images=images, group="IXI")], tmp_path / "told")
+    assert packed(ixi_subjects(tmp_path), tmp_path / "found").sha256 == as_told.sha256
+
+
+def test_real_pairs_alone_keep_more_detail(tmp_path: Path) -> None:
+    pair = Subject("pair", "paired", None)
+    assert default_spacing([pair]) == 1.25
+    assert default_spacing([pair, Subject("one", "labels", tmp_path)]) == 1.75
 
 
 def test_folders_of_label_maps(brain: Array, tmp_path: Path) -> None:
@@ -268,8 +292,9 @@ def test_a_pack_is_half_a_byte_per_label_and_a_byte_per_intensity(
     pair = Subject("pair", "paired", None, images=scans("p_{sequence}.nii.gz"))
     maps = label_map(as_image(FREESURFER[brain]), tmp_path)
     told: list[tuple[str, int, int]] = []
-    arguments = ([pair, maps], {}, tmp_path / "pack", SPACING, None, "made up", lambda *news: told.append(news))
-    size = prepare(*arguments, workers=2)
+    prepared = prepare([pair, maps], {}, tmp_path / "pack", SPACING, None, lambda *news: told.append(news), workers=2)
+    size = prepared.size
+    assert (prepared.packed, prepared.skipped) == ([pair, maps], [])
     voxels = [int(np.prod(record.shape)) for record in Pack(tmp_path / "pack").records]
     assert size == (voxels[0] + 1) // 2 + 2 * voxels[0] + (voxels[1] + 1) // 2
     assert (tmp_path / "pack" / "pack.bin").stat().st_size == size
@@ -348,7 +373,7 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     assert f"{nowhere} holds no file" in refused(lambda: label_map_subjects([nowhere]))
     assert f"{nowhere} holds no file" in refused(lambda: labelled_t1_subjects(nowhere))
-    assert f"{nowhere}/IXI-T1 holds no file" in refused(lambda: ixi_subjects(nowhere))
+    assert f"{nowhere} holds no pair" in refused(lambda: ixi_subjects(nowhere))
     assert f"{nowhere}/pairs.csv cannot be read" in refused(lambda: manifest_subjects(nowhere / "pairs.csv"))
     assert f"{nowhere}/synthsr" in refused(lambda: read_priors(nowhere))
     missing = Subject("one", "labels", nowhere / "one.nii.gz")
@@ -362,7 +387,7 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
 def test_ixi_without_partners_is_refused(tmp_path: Path) -> None:
     (tmp_path / "IXI-T1").mkdir()
     (tmp_path / "IXI-T1" / "IXI002-Guys-0828-T1.nii.gz").write_bytes(b"")
-    assert "hold no pair" in refused(lambda: ixi_subjects(tmp_path))
+    assert "holds no pair" in refused(lambda: ixi_subjects(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,8 @@ class PackWriter:
 
     def __init__(self, description: str, priors: dict[str, list[list[list[float]]]]) -> None:
         """Start a pack; `priors` gives sequence -> [means, standard deviations] x [value, spread] x class."""
-        self._header: dict[str, Any] = {"format": FORMAT, "description": description, "priors": priors}
+        self.description = description
+        self._header: dict[str, Any] = {"format": FORMAT, "priors": priors}
         self._records: list[Record] = []
         self._data = bytearray()
 
@@ -80,12 +81,13 @@ class PackWriter:
         """Write the pack into `folder`, replacing an earlier one; returns its size in bytes."""
         folder.mkdir(parents=True, exist_ok=True)
         header = self._header | {
+            "description": self.description,
             "records": [asdict(record) for record in self._records],
             "sha256": hashlib.sha256(self._data).hexdigest(),
             "bytes": len(self._data),
         }
         # the description last: a pack without it is not a pack
-        for name, content in (("pack.bin", bytes(self._data)), ("pack.json", json.dumps(header).encode())):
+        for name, content in (("pack.bin", self._data), ("pack.json", json.dumps(header).encode())):
             temporary = folder / f".{name}.part"
             temporary.write_bytes(content)
             os.replace(temporary, folder / name)

@@ -11,18 +11,29 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
+import torch
 from scipy import ndimage
 
-from DALAnomalyLib.errors import InputError
+from DALAnomalyLib.errors import GeometryError, InputError
+from DALAnomalyLib.job.failures import one_line
 from DALAnomalyLib.preprocessing.bias_field import estimate_bias_field
+from DALAnomalyLib.preprocessing.equipment import Equipment
+from DALAnomalyLib.progress import CancelToken
 from DALAnomalyLib.volume_io.sitk_volume import from_sitk, to_sitk
 from DALAnomalyTraining.label_classes import CLASSES, COUNT, OUTER_CSF, SAME_APPEARANCE, to_classes
 from DALAnomalyTraining.labelled_images import cropped, like, read_image, registration_image, rigid_pose, some_brain
 from DALAnomalyTraining.pack import PackWriter, Source
+from DALAnomalyTraining.raw_pairs import need_placing, place_together, read_scans
+from DALAnomalyTraining.subject_cache import PackedSubject, SubjectCache, subject_key, write_skipped
 
 SULCUS_MM = 4.0
 """Gaps in a brain narrower than twice this are sulci: label maps without outer CSF get it there."""
 BOX_MARGIN_VOXELS = 1
+IXI_SEQUENCES = ("T1", "T2")
+MIXED_SPACING_MM, PAIRED_SPACING_MM = 1.75, 1.25
+"""Default voxel size of packs with label maps in them, and of real pairs alone."""
+CACHE_FOLDER = "subjects"
+"""In the folder of the pack: finished raw subjects."""
 DEPTH_MM = 170.0
 """What lies further below the top of the brain is neck, which no model grid reaches."""
 
@@ -37,6 +48,19 @@ class Subject:
     scheme: str = "freesurfer"
     images: dict[str, Path] = field(default_factory=dict)
     group: str = ""
+    raw: bool = False
+    """Scans may still have their skull or lie on different grids; a subject that cannot be prepared is skipped."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What became of the subjects that were to be packed."""
+
+    size: int
+    """Bytes of the pack's arrays."""
+    packed: list[Subject]
+    skipped: list[tuple[Subject, str]]
+    """Raw subjects that could not be prepared, with the reason."""
 
 
 def label_map_subjects(folders: Iterable[Path]) -> list[Subject]:
@@ -100,20 +124,28 @@ def manifest_subjects(manifest: Path) -> list[Subject]:
 
 
 def ixi_subjects(folder: Path) -> list[Subject]:
-    """Paired scans in IXI's layout: IXI-T1/IXI002-Guys-0828-T1.nii.gz beside IXI-T2/IXI002-Guys-0828-T2.nii.gz.
+    """Subjects of IXI as it is downloaded: NAME-T1.nii.gz and NAME-T2.nii.gz in `IXI-T1` and `IXI-T2`, or in `folder`.
 
-    Scans must be skull-stripped and on one grid per subject (section 4.1.2 of the paper).
+    Scans may be raw heads on different grids (see `raw_pairs`). Subjects with only one of the two are listed as well.
     """
-    subjects = []
-    for path in _files(folder / "IXI-T1", "*-T1.nii.gz"):
-        name = path.name.removesuffix("-T1.nii.gz")
-        partner = folder / "IXI-T2" / f"{name}-T2.nii.gz"
-        if partner.exists():
-            subjects.append(Subject(name, "paired", None, images={"T1": path, "T2": partner}, group="IXI"))
-    if not subjects:
-        msg = f"{folder}/IXI-T1 and IXI-T2 hold no pair NAME-T1.nii.gz, NAME-T2.nii.gz of the same name"
+    found: dict[str, dict[str, Path]] = {}
+    for sequence in IXI_SEQUENCES:
+        for place in (folder, folder / f"IXI-{sequence}"):
+            for path in sorted(place.glob(f"*-{sequence}.nii*")):
+                if not path.name.startswith("."):  # what macOS leaves beside unpacked files
+                    found.setdefault(_stem(path).removesuffix(f"-{sequence}"), {})[sequence] = path
+    if not any(len(images) == len(IXI_SEQUENCES) for images in found.values()):
+        msg = (
+            f"{folder} holds no pair NAME-T1.nii.gz, NAME-T2.nii.gz, neither itself nor in IXI-T1 and IXI-T2; "
+            "unpack IXI-T1.tar and IXI-T2.tar there"
+        )
         raise InputError(msg)
-    return subjects
+    return [Subject(name, "paired", None, images=found[name], group="IXI", raw=True) for name in sorted(found)]
+
+
+def default_spacing(subjects: list[Subject]) -> float:
+    """Millimetres of the pack's voxels: real pairs alone keep the detail that the paper's grid of 1.4 mm can show."""
+    return PAIRED_SPACING_MM if all(subject.source == "paired" for subject in subjects) else MIXED_SPACING_MM
 
 
 def describe(subjects: list[Subject]) -> str:
@@ -150,12 +182,15 @@ def prepare(
     folder: Path,
     spacing: float,
     pose: Path | None,
-    description: str,
     report: Callable[[str, int, int], None],
     workers: int = 2,
     n4: bool = True,
-) -> int:
-    """Align every subject, resample it into the pack's frame and write the pack; returns its size in bytes.
+    device: torch.device | None = None,
+) -> Prepared:
+    """Align every subject, resample it into the pack's frame and write the pack.
+
+    Finished raw subjects are kept in `folder`/subjects, so that a second call takes up where a first one stopped; raw
+    subjects that were skipped are listed in `folder`/skipped.csv.
 
     Args:
         subjects: What to pack.
@@ -163,32 +198,111 @@ def prepare(
         folder: The pack.
         spacing: Millimetres of the pack's voxels; subjects scanned coarser keep their own spacing.
         pose: A skull-stripped T1 whose upright pose all subjects take by rigid registration. Without it poses stay.
-        description: What the pack is made of, kept in every model trained on it.
         report: Called with a name, the number done and the number of all.
         workers: Subjects worked on at once.
-        n4: Take the bias field out of real scans, as is done at detection.
+        n4: Take the bias field out of real scans, as is done at detection. Raw heads always lose it.
+        device: Where the brains of raw heads are outlined; without it, on the CPU.
+
+    Raises:
+        InputError: A subject that is not raw, or every one that is, cannot be prepared.
     """
+    threads = torch.get_num_threads()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    torch.set_num_threads(max(1, threads // workers))
     template = registration_image(read_image(pose)) if pose else None
-    writer = PackWriter(description, priors)
+    tools = _Tools(spacing, template, n4, Equipment(device=device), SubjectCache(folder / CACHE_FOLDER), CancelToken())
+    writer = PackWriter("", priors)
+    packed: list[Subject] = []
+    skipped: list[tuple[Subject, str]] = []
     with ThreadPoolExecutor(workers) as pool:
-        packed = pool.map(lambda subject: _pack_subject(subject, spacing, template, n4), subjects)
-        for done, (subject, (labels, images, origin, steps)) in enumerate(zip(subjects, packed, strict=True), start=1):
-            writer.add(subject.name, subject.source, labels, images, (steps, steps, steps), origin, subject.group)
-            report(subject.name, done, len(subjects))
-    return writer.write(folder)
+        try:
+            results = pool.map(lambda subject: _packed_or_reason(subject, tools), subjects)
+            for done, (subject, result) in enumerate(zip(subjects, results, strict=True), start=1):
+                if isinstance(result, str):
+                    skipped.append((subject, result))
+                else:
+                    labels, images, origin, steps = result
+                    packed.append(subject)
+                    writer.add(subject.name, subject.source, labels, images, (steps,) * 3, origin, subject.group)
+                report(subject.name, done, len(subjects))
+        except BaseException:
+            tools.cancel.cancel()  # an interruption need not wait for minutes
+            raise
+        finally:
+            torch.set_num_threads(threads)
+    if not packed:
+        tools.cache.discard_if_empty()
+        msg = f"none of {len(subjects)} subjects can be prepared. {_first_reasons(skipped)}"
+        raise InputError(msg)
+    writer.description = describe(packed)
+    size = writer.write(folder)
+    write_skipped(folder, [(subject.name, reason) for subject, reason in skipped])
+    return Prepared(size, packed, skipped)
 
 
-Packed = tuple[npt.NDArray[np.uint8], dict[str, npt.NDArray[np.uint8]], tuple[float, float, float], float]
+@dataclass(frozen=True)
+class _Tools:
+    """What all subjects of a pack are prepared with."""
+
+    spacing: float
+    template: sitk.Image | None
+    n4: bool
+    equipment: Equipment
+    cache: SubjectCache
+    cancel: CancelToken
 
 
-def _pack_subject(subject: Subject, spacing: float, template: sitk.Image | None, n4: bool) -> Packed:
+def _packed_or_reason(subject: Subject, tools: _Tools) -> PackedSubject | str:
+    """The subject's arrays, or why it has none: of hundreds of raw subjects a few may fail."""
+    tools.cancel.raise_if_cancelled()
+    if not subject.raw:
+        return _pack_subject(subject, tools)
+    try:
+        return _pack_raw(subject, tools)
+    except (InputError, GeometryError) as error:
+        return one_line(error)
+    except RuntimeError as error:  # ITK's own complaint about an image that none of our checks saw through
+        return f"{subject.name}: {one_line(error)}"
+
+
+def _first_reasons(skipped: list[tuple[Subject, str]]) -> str:
+    shown = "; ".join(f"{subject.name}: {reason}" for subject, reason in skipped[:3])
+    return shown + (f"; and {len(skipped) - 3} more" if len(skipped) > 3 else "")
+
+
+def _pack_raw(subject: Subject, tools: _Tools) -> PackedSubject:
+    missing = [name for name in IXI_SEQUENCES if name not in subject.images]
+    if missing:
+        msg = f"no {' and no '.join(missing)} scan of this name"
+        raise InputError(msg)
+    key = subject_key(subject.images, tools.spacing, tools.n4, tools.template, tools.equipment)
+    kept = tools.cache.get(key)
+    if kept is not None:
+        return kept
+    scans = read_scans(subject.images)
+    if need_placing(scans):
+        placed = place_together(scans, subject.images, tools.equipment, tools.cancel)
+        images = {name: to_sitk(image) for name, image in placed.images.items()}
+        classes = to_sitk(placed.brain.with_array(np.where(placed.brain.array > 0, OUTER_CSF, 0).astype(np.uint8)))
+        packed = _pack_images(subject, classes, images, tools)
+    else:
+        packed = _pack_subject(subject, tools)
+    tools.cache.put(key, packed)
+    return packed
+
+
+def _pack_subject(subject: Subject, tools: _Tools) -> PackedSubject:
     images = {name: read_image(path) for name, path in subject.images.items()}
     classes = _read_classes(subject, images)
-    if n4:
+    if tools.n4:
         images = {name: _unbiased(image, classes) for name, image in images.items()}
-    pose = rigid_pose(classes, template) if template is not None else sitk.Euler3DTransform()
-    steps = max(spacing, *classes.GetSpacing()) if images else spacing
+    return _pack_images(subject, classes, images, tools)
+
+
+def _pack_images(subject: Subject, classes: sitk.Image, images: dict[str, sitk.Image], tools: _Tools) -> PackedSubject:
+    """Resample classes and images, which share a space but not necessarily a grid, into an upright box."""
+    pose = rigid_pose(classes, tools.template) if tools.template is not None else sitk.Euler3DTransform()
+    steps = max(tools.spacing, *classes.GetSpacing()) if images else tools.spacing
     grid = _box_in_pose(classes, pose, steps)
     labels = sitk.GetArrayFromImage(sitk.Resample(classes, grid, pose, sitk.sitkLabelGaussian, 0, sitk.sitkUInt8))
     brain = labels > 0

@@ -11,6 +11,8 @@ class GeneratorConfig:
 
     semi_real_share: float = 0.35
     """Share of subjects with a real T1, as far as the pack has any; real pairs and label maps share the rest."""
+    cluster_pairs: bool = False
+    """Tissues of real pairs by clustering their intensities, not unknown: for a warm start of E_A without labels."""
     rotation_degrees: float = 10.0
     translation_mm: float = 4.0
     scaling: float = 0.1

@@ -23,6 +23,7 @@ from DALAnomalyTraining.generator.brain_rim import random_brain_mask
 from DALAnomalyTraining.generator.deformation import frame_coordinates, random_coordinates
 from DALAnomalyTraining.generator.generator_config import GeneratorConfig
 from DALAnomalyTraining.generator.imaging_effects import scan
+from DALAnomalyTraining.generator.tissue_clusters import cluster_tissues
 from DALAnomalyTraining.generator.tissue_intensities import draw_intensities
 from DALAnomalyTraining.label_classes import COUNT, OUTER_CSF, TISSUE_OF_CLASS
 from DALAnomalyTraining.pack import Pack, Record
@@ -140,7 +141,7 @@ class PairGenerator:
         tissue = fractions[..., 0] + fractions[..., OUTER_CSF] < 0.5
         brain = random_brain_mask(whole, tissue, self._spacing[0], self.config, generator)
         images = self._images(subject, coordinates, fractions, generator)
-        return Pictures(images, brain, self._tissues(subject.record, fractions, brain))
+        return Pictures(images, brain, self._tissues(subject.record, images, fractions, brain))
 
     def fractions_in_frame(self, record: Record) -> Tensor:
         """Share of every label class in every voxel of an unmoved subject, float32 (D, H, W, classes)."""
@@ -187,8 +188,10 @@ class PairGenerator:
     def _scans(self, pictures: Pictures, generator: torch.Generator) -> list[Tensor]:
         return [scan(image, pictures.brain, self._spacing, self.config, generator) for image in pictures.images]
 
-    def _tissues(self, record: Record, fractions: Tensor, brain: Tensor) -> Tensor:
+    def _tissues(self, record: Record, images: Tensor, fractions: Tensor, brain: Tensor) -> Tensor:
         if record.source == "paired":
+            if self.config.cluster_pairs:
+                return cluster_tissues(images, brain)
             return torch.where(brain > 0, -1, 0)
         shares = fractions @ self._tissue_of_class
         return (1 + shares[..., 1:].argmax(dim=-1)) * (brain > 0)
@@ -228,7 +231,7 @@ class PairGenerator:
         spacing = torch.tensor(record.spacing, device=self.device).reshape(3, 1, 1, 1)
         normalised = (2 * ((coordinates - origin) / spacing) + 1) / shape - 1
         grid = normalised.movedim(0, -1)[None].float()
-        sampled = functional.grid_sample(image[None, None], grid, mode="bilinear", align_corners=False)
+        sampled = functional.grid_sample(image[None, None].float(), grid, mode="bilinear", align_corners=False)
         return sampled[0, 0]
 
     def _can_render(self, record: Record) -> bool:
@@ -239,7 +242,8 @@ class PairGenerator:
 
     def _load(self, pack: Pack, record: Record) -> _Subject:
         images = {
-            name: torch.from_numpy(pack.image(record, name)).to(self.device).float()
+            # bytes: hundreds of real pairs as floats would fill a GPU
+            name: torch.from_numpy(pack.image(record, name)).to(self.device)
             for name in record.image_offsets
             if name in self.sequences
         }
