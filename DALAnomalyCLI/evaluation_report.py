@@ -86,7 +86,8 @@ def _shown_table(rows: Sequence[Row], headings: Mapping[str, str], first: str) -
         table.add_column(headings[name], justify="left" if name in _SHOWN_LEFT else "right", no_wrap=True)
     for number, row in enumerate(rows):
         last = number + 1 == len(rows) or rows[number + 1][first] == rows[0][first]
-        table.add_row(*(_cell(row[name], "", "{:.3f}") for name in shown), end_section=last)
+        cells = [_cell(row[name], "", "{:.4g}" if name == "threshold" else "{:.3f}") for name in shown]
+        table.add_row(*cells, end_section=last)
     return table
 
 
