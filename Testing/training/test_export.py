@@ -16,6 +16,7 @@ from DALAnomalyTraining import export as export_module
 from DALAnomalyTraining.export import export
 from DALAnomalyTraining.generator.pair_generator import PairedBatch, PairGenerator
 from DALAnomalyTraining.pack import Pack
+from DALAnomalyTraining.reference import MARGIN
 from DALAnomalyTraining.trainer import landmarks_from
 from DALAnomalyTraining.training_config import TrainingConfig
 
@@ -102,6 +103,13 @@ def test_a_model_has_mean_images_of_every_sequence(exported: Model) -> None:
     assert 0.1 < float((t1 > 0).float().mean()) < 0.6
     inside = t1 > 0
     assert float(torch.corrcoef(torch.stack((t1[inside], t2[inside])))[0, 1]) < -0.3
+
+
+def test_a_model_knows_what_its_training_scans_look_like(exported: Model) -> None:
+    assert sorted(exported.reference) == ["T1", "T2"]
+    assert exported.metadata.training["reference"] == {"subjects": 10, "margin": MARGIN}
+    length = exported.network.modality_extractor.length
+    assert all(each.centre.shape == (length,) and each.limits for each in exported.reference.values())
 
 
 def test_without_an_average_the_network_itself_is_exported(
