@@ -93,10 +93,10 @@ def place_together(
     brain, images = first.moved_brain, {first_name: first.moved}
     for name, other in others:
         with naming(paths[name]):
-            onto_first = _onto(first.moved, first.moved_brain, other.moved, other.moved_brain, cancel)
+            onto_first = align_sequences(first.moved, first.moved_brain, other.moved, other.moved_brain, cancel)
             images[name] = onto_first.move(other.moved)
             outline = onto_first.move(other.moved_brain)
-            brain = _shared(brain, outline, first_name)
+            brain = shared_outline(brain, outline, first_name)
     return PlacedPair(images, brain)
 
 
@@ -110,12 +110,16 @@ def _placed(scan: Volume, sequence: str, equipment: Equipment, cancel: CancelTok
     return placed
 
 
-def _onto(
+def align_sequences(
     fixed: Volume, fixed_brain: Volume, moving: Volume, moving_brain: Volume, cancel: CancelToken
 ) -> RigidTransform:
     """The small rigid motion that takes `moving` onto `fixed`, another sequence of the same brain near the same place.
 
     Mutual information deep inside the brain: at their outlines, which differ between sequences, nothing is compared.
+
+    Raises:
+        InputError: they turn out to lie more than `FARTHEST_MM` apart.
+        CancelledError: `cancel` was turned on.
     """
     first, other = copy_brain(fixed, fixed_brain, _COPY_MM), copy_brain(moving, moving_brain, _COPY_MM)
     inside = ndimage.distance_transform_edt(first.brain, sampling=_COPY_MM) > _RIM_MM
@@ -131,7 +135,8 @@ def _onto(
     return onto_fixed
 
 
-def _shared(brain: Volume, outline: Volume, first: str) -> Volume:
+def shared_outline(brain: Volume, outline: Volume, first: str) -> Volume:
+    """What two outlines of one brain share, uint8 on the grid of the first; `InputError` when that is too little."""
     other: npt.NDArray[np.uint8] = resample(outline.array, outline.grid, brain.grid, "nearest")
     shared = brain.array & other
     overlap = 2 * float(shared.sum(dtype=np.int64)) / float(brain.array.sum(dtype=np.int64) + other.sum(dtype=np.int64))
