@@ -2,8 +2,8 @@
 
     python training/average_checkpoints.py FIRST.pt SECOND.pt ... -o MEAN.pt
 
-The checkpoints must continue one another (`--start`), so that their weights mean the same: Izmailov et al., Averaging Weights
-Leads to Wider Optima and Better Generalization, UAI 2018. Configuration, landmarks and record are those of the last.
+The checkpoints must continue one another (`--start`), so that their weights mean the same: Izmailov et al., Averaging
+Weights Leads to Wider Optima and Better Generalization, UAI 2018. Configuration, landmarks and record are the last's.
 """
 
 from __future__ import annotations
