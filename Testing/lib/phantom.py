@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from DALAnomalyLib.configuration import preset
+from DALAnomalyLib.configuration import RestorationConfig, preset
 from DALAnomalyLib.model_store import Model, ModelMetadata
 from DALAnomalyLib.network.dal_network import DALNetwork
 from DALAnomalyLib.preprocessing.chain import ScanRequest
@@ -122,7 +123,9 @@ def knowing_model() -> Model:
     weights do not serve to compare lattices, for they turn a shift by a fraction of a voxel into another image.
     """
     model = untrained_model()
-    metadata = model.metadata
+    # its answer to a mirrored scan would not be mirrored
+    one_view = replace(model.metadata.config, restoration=RestorationConfig())
+    metadata = replace(model.metadata, config=one_view)
     prepared = prepare_scan(
         ScanRequest(scan(FINE_GRID, lesion=False), "T2"),
         Standard(metadata.config.grid, metadata.landmarks, model.templates),
@@ -131,7 +134,7 @@ def knowing_model() -> Model:
         torch.device("cpu"),
     )
     model.network.combine = lambda _code, _modality, brain: prepared.image * brain
-    return model
+    return replace(model, metadata=metadata)
 
 
 def _points(grid: Grid) -> np.ndarray:
