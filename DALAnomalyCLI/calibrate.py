@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from DALAnomalyLib.detector import Detector
     from DALAnomalyLib.model_store import Model
 
-VOLUMES = "5,1,0.1"
+VOLUMES = "3,0.5,0.05"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class CalibrateOptions:
     model: Path | None = None
     device: str = "auto"
     source: str | None = None
-    volumes_ml: tuple[float, float, float] = (5.0, 1.0, 0.1)
+    volumes_ml: tuple[float, float, float] = (3.0, 0.5, 0.05)
     force: bool = False
     preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
 

@@ -24,7 +24,7 @@ from DALAnomalyLib.volume import Volume
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-TARGETS_ML = (5.0, 1.0, 0.1)
+TARGETS_ML = (3.0, 0.5, 0.05)
 """Mean volume of false findings per healthy scan that each preset allows, ml."""
 FEWEST_SCANS = 10
 """With fewer scans the mean is told with a warning: one unusual scan can move it by half."""
@@ -88,7 +88,7 @@ def check_targets(targets_ml: tuple[float, float, float]) -> None:
     """Refuse volumes that are not three falling numbers above 0 (UsageError)."""
     first, second, third = targets_ml
     if not math.isfinite(first) or not first > second > third > 0:
-        msg = f"volumes are {first:g}, {second:g}, {third:g} ml; give three falling numbers above 0, such as 5,1,0.1"
+        msg = f"volumes are {first:g}, {second:g}, {third:g} ml; give three falling numbers above 0, such as 3,0.5,0.05"
         raise UsageError(msg)
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from DALAnomalyLib.calibration import PRESETS, SequenceCalibration
-from DALAnomalyLib.calibration_fit import CalibrationSettings, FalsePositives, false_positives, fit
+from DALAnomalyLib.calibration_fit import TARGETS_ML, CalibrationSettings, FalsePositives, false_positives, fit
 from DALAnomalyLib.errors import GeometryError, InputError, UsageError
 from DALAnomalyLib.findings import find_findings
 from DALAnomalyLib.scoring.score_config import ScoreConfig
@@ -108,7 +108,7 @@ def test_a_score_that_is_no_number_or_on_another_grid_is_refused() -> None:
 def test_thresholds_of_exponential_curves_are_those_of_the_formula() -> None:
     scales = np.linspace(20, 60, 12)
     calibration = fit([exponential(scale) for scale in scales], SETTINGS)
-    for name, target in zip(PRESETS, (5.0, 1.0, 0.1), strict=True):
+    for name, target in zip(PRESETS, (3.0, 0.5, 0.05), strict=True):
         preset, exact = calibration.presets[name], 0.02 * np.log(scales.mean() / target)
         assert preset.target_ml == target
         assert exact * 0.999 <= preset.threshold <= exact * HALF_PER_CENT * 1.002
@@ -155,7 +155,7 @@ def test_a_curve_that_falls_again_further_down_is_not_followed_there() -> None:
 def test_more_volume_allowed_means_a_lower_threshold() -> None:
     scans = [exponential(scale) for scale in (20, 30, 40)]
     usual = fit(scans, SETTINGS)
-    generous = fit(scans, CalibrationSettings("", ScoreConfig(), 0.1, targets_ml=(10.0, 5.0, 1.0)))
+    generous = fit(scans, CalibrationSettings("", ScoreConfig(), 0.1, targets_ml=(10.0, *TARGETS_ML[:2])))
     assert thresholds(generous)[1:] == thresholds(usual)[:2]
     assert thresholds(generous)[0] < thresholds(usual)[0]
 
@@ -184,7 +184,7 @@ def test_a_volume_below_one_smallest_finding_in_all_scans_is_warned_of() -> None
     coarse = CalibrationSettings("", ScoreConfig(), 2.0, remarks=("2 scans failed",))
     warnings = fit([exponential(30)] * 10, coarse).warnings
     assert warnings[0] == "2 scans failed"
-    assert warnings[1:] == ("specific: 0.1 ml per scan is less than one smallest finding in 10 scans",)
+    assert warnings[1:] == ("specific: 0.05 ml per scan is less than one smallest finding in 10 scans",)
 
 
 def test_below_what_is_known_of_one_scan_no_threshold_is_given() -> None:
