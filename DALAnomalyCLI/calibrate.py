@@ -22,6 +22,7 @@ from DALAnomalyCLI.preprocessing_options import (
     Window,
 )
 from DALAnomalyCLI.reporting import Reporter
+from DALAnomalyLib.calibration import TARGETS_ML
 from DALAnomalyLib.errors import CancelledError, InputError, OutputError, UsageError
 from DALAnomalyLib.job import manifest
 from DALAnomalyLib.job.failures import naming
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from DALAnomalyLib.detector import Detector
     from DALAnomalyLib.model_store import Model
 
-VOLUMES = "3,0.5,0.05"
+VOLUMES = ",".join(f"{volume:g}" for volume in TARGETS_ML)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class CalibrateOptions:
     model: Path | None = None
     device: str = "auto"
     source: str | None = None
-    volumes_ml: tuple[float, float, float] = (3.0, 0.5, 0.05)
+    volumes_ml: tuple[float, float, float] = TARGETS_ML
     force: bool = False
     preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
 

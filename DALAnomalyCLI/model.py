@@ -131,7 +131,7 @@ def _lines(value: Any, path: str = "") -> list[tuple[str, Any]]:
 
 def _readable(name: str, value: Any) -> str:
     if name == "inference_flops":
-        return f"{value / 1e9:,.3f} GFLOP per scan"
+        return f"{value / 1e9:,.3f} GFLOP per pass"
     if isinstance(value, list | tuple):
         return (
             " x ".join(_readable("", item) for item in value) if name.startswith("grid") else ", ".join(map(str, value))

@@ -15,6 +15,8 @@ from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.scoring.score_config import ScoreConfig
 
 PRESETS = ("sensitive", "balanced", "specific")
+TARGETS_ML = (3.0, 0.5, 0.05)
+"""Mean volume of false findings per healthy scan that each of them allows, ml."""
 RECOMMENDED = "balanced"
 """The preset at which detection begins."""
 

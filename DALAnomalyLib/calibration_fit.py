@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from DALAnomalyLib.calibration import PRESETS, CalibratedPreset, SequenceCalibration
+from DALAnomalyLib.calibration import PRESETS, TARGETS_ML, CalibratedPreset, SequenceCalibration
 from DALAnomalyLib.configuration import PreprocessingConfig
 from DALAnomalyLib.errors import InputError, UsageError
 from DALAnomalyLib.findings_forest import FindingsForest
@@ -24,8 +24,6 @@ from DALAnomalyLib.volume import Volume
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-TARGETS_ML = (3.0, 0.5, 0.05)
-"""Mean volume of false findings per healthy scan that each preset allows, ml."""
 FEWEST_SCANS = 10
 """With fewer scans the mean is told with a warning: one unusual scan can move it by half."""
 CONFIDENCE = 0.9
@@ -35,7 +33,7 @@ SEED = 0
 _STEP = 1.005
 """Thresholds are looked for among the powers of this number, half a per cent apart, the same for every scan."""
 _REACH_ML = 200.0
-"""A scan is looked at down to where this much of its brain lies above the threshold, 40 times the first target,"""
+"""A scan is looked at down to where this much of its brain lies above the threshold, far more than a preset allows,"""
 _DEPTH = 1000.0
 """... and no further than to this part of its highest score."""
 

@@ -242,9 +242,8 @@ class Detector:
         if reference is None:
             return None
         template, tissues = self._model.templates[prepared.sequence], self.metadata.tissue_of_class
-        painted = restoration.pseudo_healthy if restoration.painted is None else restoration.painted
-        # unmatched: what the network cannot paint is a sign
-        one_pass = replace(restoration, pseudo_healthy=painted)
+        # unmatched: what the network cannot paint by itself is a sign
+        one_pass = replace(restoration, pseudo_healthy=restoration.one_pass)
         figures = scan_figures(prepared.image, prepared.brain, one_pass, template, tissues)
         return judge(figures, reference, prepared.sequence)
 

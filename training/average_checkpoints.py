@@ -3,7 +3,8 @@
     python training/average_checkpoints.py FIRST.pt SECOND.pt ... -o MEAN.pt
 
 The checkpoints must continue one another (`--start`), so that their weights mean the same: Izmailov et al., Averaging
-Weights Leads to Wider Optima and Better Generalization, UAI 2018. Configuration, landmarks and record are the last's.
+Weights Leads to Wider Optima and Better Generalization, UAI 2018. Configuration, landmarks and record are the last's,
+but for the steps: every checkpoint counts those of its own run, and the mean has been through all.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 
 from DALAnomalyLib.errors import DALAnomalyError, UsageError
-from DALAnomalyTraining.checkpoint import load_checkpoint, save_checkpoint
+from DALAnomalyTraining.checkpoint import load_checkpoint, save_checkpoint, weights_of
 
 
 def averaged(paths: list[Path]) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def averaged(paths: list[Path]) -> dict[str, Any]:
         UsageError: They are of different networks, or of different intensity scales.
     """
     contents = [load_checkpoint(path, torch.device("cpu")) for path in paths]
-    states = [content["average"] or content["network"] for content in contents]
+    states = [weights_of(content) for content in contents]
     for path, content, state in zip(paths, contents, states, strict=True):
         shapes = {name: value.shape for name, value in state.items()}
         if shapes != {name: value.shape for name, value in states[0].items()}:

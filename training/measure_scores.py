@@ -35,7 +35,7 @@ from DALAnomalyLib.restoration import restore
 from DALAnomalyLib.scoring.score_config import ScoreConfig
 from DALAnomalyLib.scoring.score_map import score_map
 from DALAnomalyLib.volume_io import read_mask, read_volume
-from DALAnomalyTraining.checkpoint import load_checkpoint
+from DALAnomalyTraining.checkpoint import load_checkpoint, weights_of
 
 Flat = npt.NDArray[np.float32]
 DEFAULT = preset("default")
@@ -157,7 +157,7 @@ def load(model: Path | None, checkpoint: Path | None) -> tuple[Detector, DALNetw
     loaded = load_model(model, torch.device("cpu"))
     if checkpoint is not None:
         content = load_checkpoint(checkpoint, torch.device("cpu"))
-        loaded.network.load_state_dict(content["average"] or content["network"])
+        loaded.network.load_state_dict(weights_of(content))
     return Detector(loaded, torch.device("cpu")), loaded.network
 
 

@@ -48,6 +48,11 @@ class Restoration:
     painted: Tensor | None = None
     """x_r as one pass painted it, where `pseudo_healthy` is more than that."""
 
+    @property
+    def one_pass(self) -> Tensor:
+        """x_r as one pass painted it: what the network can do by itself, (B, 1, D, H, W)."""
+        return self.pseudo_healthy if self.painted is None else self.painted
+
 
 class DALNetwork(nn.Module):
     """E_A, E_M, R_A, R_E and R_D with the switches of Table 7."""

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from DALAnomalyLib.calibration import PRESETS, SequenceCalibration
-from DALAnomalyLib.calibration_fit import TARGETS_ML, CalibrationSettings, FalsePositives, false_positives, fit
+from DALAnomalyLib.calibration import PRESETS, TARGETS_ML, SequenceCalibration
+from DALAnomalyLib.calibration_fit import CalibrationSettings, FalsePositives, false_positives, fit
 from DALAnomalyLib.errors import GeometryError, InputError, UsageError
 from DALAnomalyLib.findings import find_findings
 from DALAnomalyLib.scoring.score_config import ScoreConfig

@@ -8,6 +8,8 @@ tissue map, not lesions: no image is ever changed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -30,19 +32,16 @@ def disturb(
         generator: Where the randomness comes from.
     """
     disturbed = anatomy
-    inside = brain[0].nonzero()
-    for _ in range(int(uniform(generator, 0, config.anatomical_noise_regions + 1))):
-        centre = inside[int(torch.randint(len(inside), (), generator=generator, device=anatomy.device))]
-        depth = _depth_in_region(anatomy.shape[1:], centre, spacing, config, generator)
+    for depth in _regions(config.anatomical_noise_regions, brain, spacing, config, generator):
         replacement: Tensor | float
         if chance(generator, 0.3):  # a patchwork, as texture inside a region makes it
             replacement = 2 / 3 + _patches(generator, depth.shape).sign() / 3
         else:
-            replacement = (1 + int(uniform(generator, 0, 3))) / 3
+            replacement = _any_tissue(generator)
         disturbed = torch.where(depth < 1, replacement, disturbed)
         if config.anatomical_noise_core and chance(generator, config.anatomical_noise_core):
             core = depth < uniform(generator, 0.3, 0.8)
-            disturbed = torch.where(core, (1 + int(uniform(generator, 0, 3))) / 3, disturbed)
+            disturbed = torch.where(core, _any_tissue(generator), disturbed)
     return disturbed * brain
 
 
@@ -60,10 +59,8 @@ def disturb_edges(
         generator: Where the randomness comes from.
     """
     disturbed = edges
-    inside = brain[0].nonzero()
-    for _ in range(int(uniform(generator, 0, config.edge_noise_regions + 1))):
-        centre = inside[int(torch.randint(len(inside), (), generator=generator, device=edges.device))]
-        region = _depth_in_region(edges.shape[1:], centre, spacing, config, generator) < 1
+    for depth in _regions(config.edge_noise_regions, brain, spacing, config, generator):
+        region = depth < 1
         if chance(generator, 0.5):
             kept = torch.rand(region.shape, generator=generator, device=edges.device) < uniform(generator, 0.0, 0.6)
             disturbed = torch.where(region & ~kept, 0.0, disturbed)
@@ -71,6 +68,21 @@ def disturb_edges(
             drawn = label_change_surface(_patches(generator, region.shape).sign()[None])[0]
             disturbed = torch.where(region, torch.maximum(disturbed, drawn), disturbed)
     return disturbed * brain
+
+
+def _any_tissue(generator: torch.Generator) -> float:
+    """The value of a tissue in A."""
+    return (1 + int(uniform(generator, 0, 3))) / 3
+
+
+def _regions(
+    most: int, brain: Tensor, spacing: tuple[float, ...], config: GeneratorConfig, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Up to `most` regions around voxels of the brain, each as `_depth_in_region` gives it."""
+    inside = brain[0].nonzero()
+    for _ in range(int(uniform(generator, 0, most + 1))):
+        centre = inside[int(torch.randint(len(inside), (), generator=generator, device=brain.device))]
+        yield _depth_in_region(brain.shape[1:], centre, spacing, config, generator)
 
 
 def _patches(generator: torch.Generator, shape: torch.Size) -> Tensor:

@@ -21,6 +21,12 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     os.replace(temporary, path)
 
 
+def weights_of(content: dict[str, Any]) -> dict[str, Any]:
+    """The weights of a checkpoint that are validated and exported: the moving average where there is one."""
+    weights: dict[str, Any] = content["average"] or content["network"]
+    return weights
+
+
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     """Read a checkpoint onto `device`; raises `InputError` when there is none or it is damaged."""
     try:

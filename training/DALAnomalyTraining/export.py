@@ -12,7 +12,7 @@ from DALAnomalyLib.configuration import ModelConfig, from_dictionary
 from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.model_store import Model, ModelMetadata, save_model
 from DALAnomalyLib.network.dal_network import DALNetwork
-from DALAnomalyTraining.checkpoint import load_checkpoint
+from DALAnomalyTraining.checkpoint import load_checkpoint, weights_of
 from DALAnomalyTraining.generator.pair_generator import PairedBatch, PairGenerator
 from DALAnomalyTraining.pack import Pack
 from DALAnomalyTraining.reference import MARGIN, SUBJECTS, measure_reference
@@ -46,7 +46,7 @@ def export(checkpoint: Path, pack: Pack, path: Path, config_file: Path | None = 
         config = replace(config, model=_with_other_scores(config.model, config_file))
     landmarks = landmarks_from(content["landmarks"])
     network = DALNetwork(config.model)
-    network.load_state_dict(content["average"] or content["network"])
+    network.load_state_dict(weights_of(content))
     training, held_out = (
         PairGenerator(
             pack, records, config.model.grid, config.model.network.sequences, config.generator, device, config.seed

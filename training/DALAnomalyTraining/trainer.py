@@ -21,7 +21,7 @@ from DALAnomalyLib.configuration import to_dictionary
 from DALAnomalyLib.errors import InputError, UsageError
 from DALAnomalyLib.network.dal_network import DALNetwork
 from DALAnomalyLib.preprocessing.intensity_standardisation import Landmarks
-from DALAnomalyTraining.checkpoint import load_checkpoint, save_checkpoint
+from DALAnomalyTraining.checkpoint import load_checkpoint, save_checkpoint, weights_of
 from DALAnomalyTraining.generator.pair_generator import PairGenerator
 from DALAnomalyTraining.montage import save_montage
 from DALAnomalyTraining.moving_average import MovingAverage
@@ -266,7 +266,7 @@ class Trainer:
 
     def _take_weights(self, path: Path) -> None:
         content = load_checkpoint(path, self.fabric.device)
-        state = content["average"] or content["network"]
+        state = weights_of(content)
         try:
             self.network.load_state_dict(state)
         except RuntimeError as error:

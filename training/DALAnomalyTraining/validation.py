@@ -177,7 +177,7 @@ def _watch(network: DALNetwork, case: Case, restored: Restoration, sequences: tu
     without = network.restore(case.healthy[:, None], brain, identity).pseudo_healthy[:, 0]
     figures["healthy_error"] = float((without - case.healthy)[:, inside].abs().mean())
     if bool(lesion.any()):
-        change = (restored.pseudo_healthy[:, 0] - without)[:, lesion].abs().mean()
+        change = (restored.one_pass[:, 0] - without)[:, lesion].abs().mean()
         contrast = (case.images - case.healthy)[:, lesion].abs().mean().clamp_min(1e-6)
         # 0: the lesion leaves no trace in the pseudo-healthy image, 1: it is painted back
         figures["leakage"] = float(change / contrast)
