@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+JOBS ?= 2
 SAMPLES := Resources/SampleData
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
@@ -43,8 +44,9 @@ format: $(INSTALLED)  ## rewrite the sources in the project's format
 typecheck: $(INSTALLED)
 	$(BIN)/mypy
 
+# Tests of one file stay together: they share what is slow to make.
 pytest: $(INSTALLED)
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 figures: $(INSTALLED)  ## make the pictures of the documentation again
 	@mkdir -p docs/images

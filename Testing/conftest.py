@@ -1,19 +1,24 @@
 """What all tests share: threads, the optional data folder, and the skip of GPU tests."""
 
 import os
-
-# Before torch or numpy is imported (OpenMP reads the variable once), and inherited by every process that a test starts:
-# the tests' tensors are small, so that more threads than this cost more than they give.
-os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
-os.environ.setdefault("MPLBACKEND", "Agg")
-
+import signal
 import tempfile
 from pathlib import Path
 
+import pytest
+
+# Before torch or numpy is imported (OpenMP reads the variable once), and inherited by every process that a test starts:
+# the tests' tensors are small, so that more threads than this cost more than they give, and with `pytest -n` the
+# processors are busy with other tests.
+_THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1)
+os.environ.setdefault("OMP_NUM_THREADS", str(_THREADS))
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+# The background job of a shell inherits the signal ignored, and so would the processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # No test may find what an earlier run, or the developer's own work, has left in the user's cache.
 os.environ["DAL_CACHE"] = tempfile.mkdtemp(prefix="dal-anomaly-tests-")
-
-import pytest
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,8 @@
 The cases are those of `training/development_cases.py`. Every scan is prepared once by the whole chain, with its
 sequence named; alterations are made of its brain on the model grid, before standardisation. With `--whole-chain N` the
 first N scans (T1 and T2 by turns) are altered on their own grid as well, and go through the whole chain again: so that
-one can see whether that comes to the same. `--keep` is a folder for prepared scans between runs.
+one can see whether that comes to the same, and what the checks of preprocessing add to it. `--only` names alterations,
+in the place of all; `--keep` is a folder for prepared scans between runs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import argparse
 import csv
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,13 @@ class Trial:
     taken_for: str
     chain: str
     verdict: Verdict
+    others: tuple[str, ...] = ()
+    """Warnings of preprocessing that the scan itself does not get."""
+
+    @property
+    def is_warned_of(self) -> bool:
+        """Whether the user would be told."""
+        return self.verdict.warning is not None or bool(self.others)
 
     @property
     def group(self) -> str:
@@ -66,11 +74,12 @@ class Trial:
 
     def as_row(self) -> dict[str, str | float | None]:
         """For the table."""
+        warnings = " | ".join((*filter(None, [self.verdict.warning]), *self.others))
         values = {name: figure["value"] for name, figure in self.verdict.record.items()}
-        said = {"chain": self.chain, "warned": int(self.verdict.warning is not None)}
+        said = {"chain": self.chain, "warned": int(self.is_warned_of)}
         what = {"alteration": self.alteration, "taken for": self.taken_for}
         case = {name: self.row[name] for name in ("subject", "dataset", "sequence")}
-        return case | what | said | values | {"warning": self.verdict.warning or ""}
+        return case | what | said | values | {"warning": warnings}
 
 
 def other(sequence: str) -> str:
@@ -109,8 +118,8 @@ def verdict_of(model: Model, prepared: PreparedScan, raw: torch.Tensor, sequence
     return judge(figures, model.reference[sequence], sequence), tissues
 
 
-def on_model_grid(case: Case, model: Model) -> Iterator[Trial]:
-    """Every alteration of a prepared scan."""
+def on_model_grid(case: Case, model: Model, only: Collection[str]) -> Iterator[Trial]:
+    """The alterations `only` of a prepared scan, after the scan as it is and with the other name."""
     prepared, sequence = case.prepared, case.row["sequence"]
     verdict, tissues = verdict_of(model, prepared, prepared.raw, sequence)
     yield Trial(case.row, "none", sequence, "model grid", verdict)
@@ -130,13 +139,13 @@ def on_model_grid(case: Case, model: Model) -> Iterator[Trial]:
         (spacing[2], spacing[1], spacing[0]),
     )
     for name, (sequences, alter) in ALTERATIONS.items():
-        if sequence in sequences:
+        if sequence in sequences and name in only:
             raw = torch.from_numpy(alter(known, np.random.default_rng(0)))[None, None]
             yield Trial(case.row, name, sequence, "model grid", verdict_of(model, prepared, raw, sequence)[0])
 
 
-def through_whole_chain(case: Case, model: Model, detector: Detector) -> Iterator[Trial]:
-    """Every alteration of a scan on its own grid, its brain given, detected like any scan of a user."""
+def through_whole_chain(case: Case, model: Model, detector: Detector, only: Collection[str]) -> Iterator[Trial]:
+    """The same of a scan on its own grid, its brain given, detected like any scan of a user."""
     row, prepared = case.row, case.prepared
     sequence, scan = row["sequence"], read_volume(Path(row["image"]))
     _, tissues = verdict_of(model, prepared, prepared.raw, sequence)
@@ -151,7 +160,7 @@ def through_whole_chain(case: Case, model: Model, detector: Detector) -> Iterato
     )
     trials = [("none", sequence, known.image), (f"named {other(sequence)}", other(sequence), known.image)]
     for name, (sequences, alter) in ALTERATIONS.items():
-        if sequence in sequences:
+        if sequence in sequences and name in only:
             trials.append((name, sequence, alter(known, np.random.default_rng(0))))
     for name, taken_for, array in trials:
         try:
@@ -159,7 +168,8 @@ def through_whole_chain(case: Case, model: Model, detector: Detector) -> Iterato
         except DALAnomalyError as error:
             print(f"{row['subject']} {name}: {error}")
             continue
-        yield Trial(row, name, taken_for, "whole", verdict_of(model, again, again.raw, taken_for)[0])
+        others = tuple(each for each in again.warnings if each not in prepared.warnings)
+        yield Trial(row, name, taken_for, "whole", verdict_of(model, again, again.raw, taken_for)[0], others)
 
 
 def summary(trials: list[Trial]) -> str:
@@ -169,8 +179,8 @@ def summary(trials: list[Trial]) -> str:
     for name, chain in dict.fromkeys((trial.alteration, trial.chain) for trial in trials):
         cells = []
         for group in groups:
-            said = [t.verdict.warning for t in trials if (t.alteration, t.chain, t.group) == (name, chain, group)]
-            cells.append(f"{sum(warning is not None for warning in said)} of {len(said)}" if said else "")
+            said = [t.is_warned_of for t in trials if (t.alteration, t.chain, t.group) == (name, chain, group)]
+            cells.append(f"{sum(said)} of {len(said)}" if said else "")
         lines.append(f"| {name} | {chain} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -183,6 +193,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="model file with statistics of training scans")
     parser.add_argument("--keep", type=Path, help="folder for prepared scans")
     parser.add_argument("--whole-chain", type=int, default=0, metavar="N")
+    parser.add_argument("--only", nargs="+", choices=ALTERATIONS, default=[*ALTERATIONS], help="default: all")
     arguments = parser.parse_args()
     model = load_model(arguments.model, torch.device("cpu"))
     if not model.reference:
@@ -193,9 +204,9 @@ def main() -> None:
     trials: list[Trial] = []
     for number, row in enumerate(rows):
         case = prepared_case(row, detector, arguments.keep)
-        trials += on_model_grid(case, model)
+        trials += on_model_grid(case, model, arguments.only)
         if number < arguments.whole_chain:
-            trials += through_whole_chain(case, model, detector)
+            trials += through_whole_chain(case, model, detector, arguments.only)
         print(f"{number + 1} of {len(rows)}: {row['dataset']} {row['subject']} {row['sequence']}", flush=True)
         with arguments.output.open("w", newline="", encoding="utf-8") as file:
             table = [trial.as_row() for trial in trials]

@@ -359,10 +359,9 @@ def test_older_result_is_replaced_only_with_force(detect: Run, scan: Path, tmp_p
 
 
 PAUSED = """
-import signal, sys, time
+import sys, time
 from pathlib import Path
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # the background job of a shell inherits it ignored
 from DALAnomalyCLI import overview
 from DALAnomalyCLI.app import main
 

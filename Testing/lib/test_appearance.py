@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from DALAnomalyLib.preprocessing.appearance import BRIGHT_SHARE, Appearance, look_at
 from DALAnomalyLib.preprocessing.atlas import load_atlas
@@ -125,6 +126,18 @@ SEQUENCES = ("T1", "T2")
 def test_a_brain_with_a_glioma_looks_like_its_sequence(data_folder: Path, name: str, sequence: str) -> None:
     image = read_volume(data_folder / "lesions" / "glioma" / f"{name}_{sequence}.nii.gz")  # in the atlas' space
     assert seen(image, foreground_mask(image)).kind == sequence
+
+
+@pytest.mark.parametrize("name", GLIOMAS)
+def test_the_enhancing_rim_of_a_glioma_is_told_from_its_other_bright_parts(data_folder: Path, name: str) -> None:
+    image = read_volume(data_folder / "lesions" / "glioma" / f"{name}_T1.nii.gz")
+    lesion = read_volume(data_folder / "lesions" / "glioma" / f"{name}_lesion.nii.gz").array > 0
+    mask = foreground_mask(image)
+    assert seen(image, mask).bright_share < BRIGHT_SHARE
+    depth = ndimage.distance_transform_edt(lesion)  # mm
+    rim = 1.8 * np.median(image.array[mask.array > 0])
+    enhanced = np.where((depth > 0) & (depth <= 4), rim, image.array).astype(np.float32)
+    assert seen(image.with_array(enhanced), mask).bright_share > BRIGHT_SHARE
 
 
 @pytest.mark.slow
