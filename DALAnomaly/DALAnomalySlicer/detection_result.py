@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ class DetectionResult:
         minimum_finding_ml: smaller findings are dropped.
         warnings: for the user.
         manifest: the whole record of the run.
+        uncertainty: float32, standard deviation of the pseudo-healthy image over several views of the scan, on the
+            model's standard scale 0 to 1; None where the model takes one view only.
     """
 
     score: AnyArray
@@ -41,6 +44,7 @@ class DetectionResult:
     minimum_finding_ml: float
     warnings: tuple[str, ...]
     manifest: dict[str, Any]
+    uncertainty: AnyArray | None = None
 
 
 def read_result(folder: Path) -> DetectionResult:
@@ -54,6 +58,7 @@ def read_result(folder: Path) -> DetectionResult:
     try:
         parameters = manifest["parameters"]
         shape = tuple(manifest["input"]["shape_kji"])
+        written = manifest["outputs"]
         facts: dict[str, Any] = {
             "sequence": str(parameters["sequence"]),
             "sequence_evidence": str(parameters["sequence_evidence"]),
@@ -64,7 +69,10 @@ def read_result(folder: Path) -> DetectionResult:
     except (LookupError, TypeError, ValueError) as error:
         msg = f"{folder / MANIFEST_FILE}: is of another version ({error!r}); run the detection again"
         raise InputError(msg) from error
-    return DetectionResult(**_arrays(folder, shape), **facts, manifest=manifest)
+    volumes = {
+        file: field for file, field in PLAIN_VOLUMES.volumes.items() if field != "uncertainty" or file in written
+    }
+    return DetectionResult(**_arrays(folder, shape, volumes), **facts, manifest=manifest)
 
 
 def _manifest(path: Path) -> dict[str, Any]:
@@ -75,11 +83,11 @@ def _manifest(path: Path) -> dict[str, Any]:
         raise InputError(msg) from error
 
 
-def _arrays(folder: Path, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Field of `DetectionResult` to its array."""
+def _arrays(folder: Path, shape: tuple[int, ...], volumes: Mapping[str, str]) -> dict[str, Any]:
+    """Field of `DetectionResult` to its array; `volumes` are file names and fields."""
     from DALAnomalyLib.volume_io import read_map
 
-    arrays = {field: read_map(folder / file).array for file, field in PLAIN_VOLUMES.volumes.items()}
+    arrays = {field: read_map(folder / file).array for file, field in volumes.items()}
     for name, array in arrays.items():
         if array.shape != shape:
             msg = f"{folder}: {name} is {array.shape} but the input is {shape} (k, j, i); run the detection again"

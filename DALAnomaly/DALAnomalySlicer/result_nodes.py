@@ -33,6 +33,8 @@ class ResultNodes:
     Attributes:
         heatmap: scalar volume, the anomaly score.
         pseudo_healthy: scalar volume in the scan's intensity units.
+        uncertainty: scalar volume on the model's standard scale, which the user shows from the Data module; None where
+            the model takes one view only.
         tissues: segmentation of CSF, grey and white matter.
         edges: segmentation. No label map, which would occupy the label layer of the slice views: edges can lie over the
             scan and over the pseudo-healthy image side by side, in crisp voxels, without taking a layer from either.
@@ -46,6 +48,7 @@ class ResultNodes:
 
     heatmap: slicer.vtkMRMLScalarVolumeNode | None = None
     pseudo_healthy: slicer.vtkMRMLScalarVolumeNode | None = None
+    uncertainty: slicer.vtkMRMLScalarVolumeNode | None = None
     tissues: slicer.vtkMRMLSegmentationNode | None = None
     edges: slicer.vtkMRMLSegmentationNode | None = None
     brain_mask: slicer.vtkMRMLSegmentationNode | None = None
@@ -55,8 +58,8 @@ class ResultNodes:
 
     @property
     def complete(self) -> bool:
-        """Whether none is missing."""
-        return None not in vars(self).values()
+        """Whether none is missing of those that every model gives."""
+        return all(node is not None for role, node in vars(self).items() if role != "uncertainty")
 
 
 def update_results(
@@ -73,10 +76,16 @@ def update_results(
         GeometryError: the scan was replaced by one of another size since the detection began.
     """
     _check_fits(scan_node, result)
-    build = ResultBuilder(scan_node, results_of(scan_node) | _still_there(nodes or ResultNodes()))
+    known = results_of(scan_node) | _still_there(nodes or ResultNodes())
+    if result.uncertainty is None and "uncertainty" in known:  # an earlier result's, by another model
+        _remove(known.pop("uncertainty"))
+    build = ResultBuilder(scan_node, known)
     updated = ResultNodes(
         heatmap=build.volume("heatmap", _("anomaly score"), result.score),
         pseudo_healthy=build.volume("pseudo_healthy", _("pseudo-healthy"), result.pseudo_healthy),
+        uncertainty=None
+        if result.uncertainty is None
+        else build.volume("uncertainty", _("uncertainty"), result.uncertainty),
         tissues=build.segmentation("tissues", _("tissues"), result.tissues, TISSUES, SegmentationLook(fill=0.35)),
         edges=build.segmentation("edges", _("edges"), result.edges, (EDGES,), SegmentationLook(fill=1.0)),
         brain_mask=build.segmentation("brain_mask", _("brain mask"), result.brain_mask, (BRAIN,), SegmentationLook()),
@@ -109,10 +118,14 @@ def find_results(scan_node: slicer.vtkMRMLScalarVolumeNode) -> ResultNodes | Non
 def remove_results(scan_node: slicer.vtkMRMLScalarVolumeNode) -> None:
     """Remove all results of a scan from the scene, and their folder unless something else lies in it."""
     for node in results_of(scan_node).values():
-        for companion in _companions(node):
-            slicer.mrmlScene.RemoveNode(companion)
-        slicer.mrmlScene.RemoveNode(node)
+        _remove(node)
     remove_empty_folder(scan_node)
+
+
+def _remove(node: slicer.vtkMRMLStorableNode) -> None:
+    for companion in _companions(node):
+        slicer.mrmlScene.RemoveNode(companion)
+    slicer.mrmlScene.RemoveNode(node)
 
 
 def _companions(node: slicer.vtkMRMLStorableNode) -> list[slicer.vtkMRMLNode]:

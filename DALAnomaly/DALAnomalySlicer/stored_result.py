@@ -43,6 +43,7 @@ def read_stored_result(nodes: ResultNodes) -> DetectionResult:
         tissues=read_segments(nodes.tissues, TISSUES, nodes.heatmap),
         edges=read_segments(nodes.edges, (EDGES,), nodes.heatmap),
         brain_mask=read_segments(nodes.brain_mask, (BRAIN,), nodes.heatmap),
+        uncertainty=None if nodes.uncertainty is None else slicer.util.arrayFromVolume(nodes.uncertainty),
         manifest=json.loads(nodes.manifest.GetText()) if nodes.manifest else {},
         **{**summary, "warnings": tuple(summary["warnings"])},
     )

@@ -43,9 +43,9 @@ class ResultLayout:
 
 
 PLAIN_VOLUMES = ResultLayout(
-    {f"{name}.nii": name for name in ("score", "pseudo_healthy", "tissues", "edges", "brain_mask")}
+    {f"{name}.nii": name for name in ("score", "pseudo_healthy", "uncertainty", "tissues", "edges", "brain_mask")}
 )
-"""What another program reads at once: the volumes alone, uncompressed."""
+"""What another program reads at once: the volumes alone, uncompressed; the manifest lists those that were written."""
 
 
 def write_result(

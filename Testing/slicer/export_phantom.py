@@ -114,6 +114,7 @@ def _result(scan: Volume, score: np.ndarray) -> dict[str, Any]:
     return {
         "score": score,
         "pseudo_healthy": scan.array.astype(np.float32) * brain,
+        "uncertainty": np.float32(0.02) * brain,
         "tissues": 2 * brain,
         "edges": brain,
         "brain_mask": brain,

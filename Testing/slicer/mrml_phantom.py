@@ -76,6 +76,7 @@ def make_result(shape: tuple[int, int, int] = SHAPE, **changes: object) -> Detec
     values = {
         "score": score,
         "pseudo_healthy": np.where(brain > 0, np.float32(80), np.float32(0)),
+        "uncertainty": np.float32(0.02) * brain,
         "tissues": tissues * brain,
         "edges": edges * brain,
         "brain_mask": brain,

@@ -27,6 +27,7 @@ MANIFEST: dict[str, Any] = {
     "input": {"shape_kji": [9, 10, 11]},
     "parameters": {"sequence": "T2", "sequence_evidence": "as told", "threshold": 0.5, "minimum_finding_ml": 0.1},
     "warnings": ["first", "second"],
+    "outputs": {},
 }
 
 
@@ -47,6 +48,17 @@ def test_what_was_written_is_read(folder: Path) -> None:
     assert (result.threshold, result.minimum_finding_ml) == (0.5, 0.1)
     assert result.warnings == ("first", "second")
     assert result.manifest == MANIFEST
+
+
+def test_uncertainty_is_read_where_the_run_has_written_it(folder: Path) -> None:
+    assert read_result(folder).uncertainty is None
+    write_volume(Volume(np.full(GRID.shape, 7, "f4"), GRID), folder / "uncertainty.nii")
+    manifest = {**MANIFEST, "outputs": {"uncertainty.nii": {}}}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert read_result(folder).uncertainty.max() == 7
+    (folder / "uncertainty.nii").unlink()
+    with pytest.raises(InputError, match=r"uncertainty\.nii: no such file"):
+        read_result(folder)
 
 
 def test_every_volume_of_the_worker_is_a_field() -> None:

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import tempfile
 import unittest
@@ -14,7 +15,7 @@ from Testing.slicer.export_phantom import DIRECTIONS, context_of, scan_with
 
 RUNS_IN_SLICER = True
 
-VOLUMES = ("brain_mask", "edges", "findings", "pseudo_healthy", "score", "tissues")
+VOLUMES = ("brain_mask", "edges", "findings", "pseudo_healthy", "score", "tissues", "uncertainty")
 
 
 class VolumesTest(unittest.TestCase):
@@ -61,6 +62,12 @@ class VolumesTest(unittest.TestCase):
     def test_table_in_the_folder_is_the_one_on_the_clipboard(self):
         write_volumes(self.context, self.folder / "out")
         assert (self.folder / "out" / "findings.csv").read_bytes().decode() == csv_text(self.context.rows)
+
+    def test_result_without_uncertainty_takes_the_older_one_away(self):
+        write_volumes(self.context, self.folder / "out")
+        certain = dataclasses.replace(self.context.result, uncertainty=None)
+        names = write_volumes(dataclasses.replace(self.context, result=certain), self.folder / "out")
+        assert set(names) == {f"{name}.nii.gz" for name in VOLUMES[:-1]} | {"findings.csv", "manifest.json"}
 
     def test_older_export_of_either_format_is_replaced(self):
         write_volumes(self.context, self.folder / "out", ".nrrd")

@@ -56,15 +56,26 @@ class UpdateResultsTest(unittest.TestCase):
             score=rng.random(result.score.shape, dtype=np.float32),
             pseudo_healthy=rng.random(result.score.shape, dtype=np.float32),
             tissues=rng.integers(0, 4, result.score.shape, dtype=np.uint8),
+            uncertainty=rng.random(result.score.shape, dtype=np.float32),
             edges=rng.integers(0, 2, result.score.shape, dtype=np.uint8),
         )
         scan = add_scan(AFFINES["oblique"])
         nodes = update_results(scan, result)
-        for name in ("heatmap", "pseudo_healthy"):
+        for name in ("heatmap", "pseudo_healthy", "uncertainty"):
             expected = getattr(result, {"heatmap": "score"}.get(name, name))
             np.testing.assert_array_equal(slicer.util.arrayFromVolume(getattr(nodes, name)), expected)
         for name, terms in SEGMENTATIONS.items():
             np.testing.assert_array_equal(read_segments(getattr(nodes, name), terms, scan), getattr(result, name))
+
+    def test_a_model_of_one_view_leaves_no_uncertainty_of_an_earlier_result(self) -> None:
+        scan = add_scan()
+        self.assertIsNotNone(update_results(scan, make_result()).uncertainty)
+        before = node_count()
+        nodes = update_results(scan, make_result(uncertainty=None))
+        self.assertIsNone(nodes.uncertainty)
+        self.assertTrue(nodes.complete)
+        self.assertLess(node_count(), before)
+        self.assertEqual(find_results(scan), nodes)
 
     def test_segments_lie_where_slicer_reads_them(self) -> None:
         scan = add_scan(AFFINES["oblique"])
@@ -215,9 +226,9 @@ class AgainTest(unittest.TestCase):
                 slicer.mrmlScene.RemoveNode(getattr(before, field.name))
                 found = find_results(self.scan)
                 self.assertIsNone(getattr(found, field.name))
-                self.assertFalse(found.complete)
+                self.assertEqual(found.complete, field.name == "uncertainty", "which not every model gives")
                 after = update_results(self.scan, make_result(), before)
-                self.assertTrue(after.complete)
+                self.assertNotIn(None, vars(after).values())
                 others = [other.name for other in fields(ResultNodes) if other.name != field.name]
                 for name in others:
                     self.assertIs(getattr(after, name), getattr(before, name))

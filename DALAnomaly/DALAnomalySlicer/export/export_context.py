@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from DALAnomalyLib.errors import GeometryError, InputError
-from DALAnomalyLib.volume import Volume
+from DALAnomalyLib.volume import AnyArray, Volume
 
 if TYPE_CHECKING:
     from DALAnomalySlicer.detection_result import DetectionResult
     from DALAnomalySlicer.finding_context import FindingRow
 
-RESULT_ARRAYS = ("score", "pseudo_healthy", "tissues", "edges", "brain_mask")
-"""The fields of a DetectionResult that are arrays on the scan's grid."""
+RESULT_ARRAYS = ("score", "pseudo_healthy", "uncertainty", "tissues", "edges", "brain_mask")
+"""The fields of a DetectionResult that are arrays on the scan's grid; not every result has an uncertainty."""
 MARKED, DISMISSED = "marked", "dismissed"
 
 
@@ -52,7 +52,7 @@ class ExportContext:
 
     def __post_init__(self) -> None:
         """Refuse parts that do not belong together."""
-        shapes = {getattr(self.result, name).shape for name in RESULT_ARRAYS}
+        shapes = {array.shape for array in self.arrays.values()}
         if shapes != {self.scan.grid.shape} or not self.labels.grid.is_close(self.scan.grid):
             msg = "the result does not lie on the grid of the scan; detect anomalies in this scan again"
             raise GeometryError(msg)
@@ -63,6 +63,12 @@ class ExportContext:
                 f"finding {min(missing)} of the table is absent from the segmentation; move the threshold to renew both"
             )
             raise InputError(msg)
+
+    @property
+    def arrays(self) -> dict[str, AnyArray]:
+        """The result's arrays by field, those that it has."""
+        found = {name: getattr(self.result, name) for name in RESULT_ARRAYS}
+        return {name: array for name, array in found.items() if array is not None}
 
     @property
     def kept_rows(self) -> tuple[FindingRow, ...]:

@@ -36,7 +36,7 @@ def write_volumes(context: ExportContext, folder: Path, suffix: VolumeSuffix = "
     from DALAnomalyLib.volume_io import write_volume  # needs SimpleITK
 
     volumes = _volumes(context)
-    replaceable = [f"{name}{either}" for name in volumes for either in _SUFFIXES]
+    replaceable = [f"{name}{either}" for name in (*RESULT_ARRAYS, _FINDINGS) for either in _SUFFIXES]
     with result_folder(folder, [*replaceable, _TABLE, MANIFEST_FILE], force=True) as partial, writing_result(folder):
         for name, volume in volumes.items():
             write_volume(volume, partial / f"{name}{suffix}")
@@ -46,7 +46,7 @@ def write_volumes(context: ExportContext, folder: Path, suffix: VolumeSuffix = "
 
 
 def _volumes(context: ExportContext) -> dict[str, Volume]:
-    results = {name: context.scan.with_array(getattr(context.result, name)) for name in RESULT_ARRAYS}
+    results = {name: context.scan.with_array(array) for name, array in context.arrays.items()}
     return {**results, _FINDINGS: context.kept_labels()}
 
 
