@@ -110,6 +110,14 @@ def test_a_network_that_knows_the_healthy_image_detects_all(validation: Validati
     assert result.warnings() == []
 
 
+def test_leakage_is_that_of_the_network_however_intensities_are_matched_afterwards(validation: Validation) -> None:
+    matching = replace(CONFIG, restoration=RestorationConfig(tone_pieces=4, drift_mm=25.0))
+    painted = {"heal": lambda case, images: 0.6 * case.healthy + 0.1}
+    figures = [measured(validation, config=config, **painted).figures for config in (CONFIG, matching)]
+    assert figures[1]["average_precision_T2"] > 1.1 * figures[0]["average_precision_T2"], "or this test proves nothing"
+    assert figures[0]["leakage"] == figures[1]["leakage"] == 0
+
+
 def test_a_network_that_paints_everything_back_detects_nothing(validation: Validation) -> None:
     result = measured(validation, heal=lambda case, images: images)
     voxels = sum(float(case.brain.sum()) for case in validation._cases)
