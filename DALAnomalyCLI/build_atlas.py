@@ -32,7 +32,8 @@ def build_atlas(
     reporter = reporting.make_reporter(debug=debug)
     with reporting.exit_with_message(reporter):
         from DALAnomalyTraining import build_atlas as building
-        from DALAnomalyTraining.prepare import label_map_subjects, read_priors
+        from DALAnomalyTraining.prepare import read_priors
+        from DALAnomalyTraining.subjects import label_map_subjects
 
         subjects = [subject for folder in label_maps for subject in label_map_subjects([folder])[:subjects_limit]]
         settings = building.AtlasSettings(rounds, spacing, smoothing)

@@ -47,17 +47,19 @@ def prepare(
     reporter = reporting.make_reporter(debug=debug)
     with reporting.exit_with_message(reporter):
         from DALAnomalyLib.device import resolve_device
-        from DALAnomalyTraining import prepare as preparation
+        from DALAnomalyTraining import subjects as listing
+        from DALAnomalyTraining.prepare import prepare as write_pack
+        from DALAnomalyTraining.prepare import read_priors
         from DALAnomalyTraining.subject_cache import SKIPPED_FILE
 
         if (output / "pack.json").exists() and not force:
             msg = f"{output} already holds a pack; choose another folder or add --force"
             raise OutputError(msg)
         subjects = [
-            *preparation.label_map_subjects(label_maps or []),
-            *(preparation.labelled_t1_subjects(labelled_t1, exclude or []) if labelled_t1 else []),
-            *(preparation.manifest_subjects(pairs) if pairs else []),
-            *(preparation.ixi_subjects(ixi) if ixi else []),
+            *listing.label_map_subjects(label_maps or []),
+            *(listing.labelled_t1_subjects(labelled_t1, exclude or []) if labelled_t1 else []),
+            *(listing.manifest_subjects(pairs) if pairs else []),
+            *(listing.ixi_subjects(ixi) if ixi else []),
         ]
         if not subjects:
             msg = "no training data named; give at least one of --label-maps, --labelled-t1, --pairs, --ixi"
@@ -66,11 +68,11 @@ def prepare(
             msg = "label maps need intensity priors to become images; name their folder with --priors"
             raise UsageError(msg)
         with writing(output):
-            prepared = preparation.prepare(
+            prepared = write_pack(
                 subjects,
-                preparation.read_priors(priors) if priors else {},
+                read_priors(priors) if priors else {},
                 output,
-                spacing or preparation.default_spacing(subjects),
+                spacing or listing.default_spacing(subjects),
                 pose,
                 lambda name, done, count: reporter.progress(str(output), f"{name} ({done}/{count})", done / count),
                 workers,

@@ -23,7 +23,7 @@ from DALAnomalyTraining.group_average import (
 )
 from DALAnomalyTraining.label_classes import CLASSES, COUNT, OUTER_CSF, TISSUE_OF_CLASS, to_classes
 from DALAnomalyTraining.labelled_brain import in_tight_outline
-from DALAnomalyTraining.prepare import Subject
+from DALAnomalyTraining.subjects import Subject
 
 FREESURFER = np.array([0, *(item.freesurfer[0] for item in CLASSES)])
 SPACING = 5.0

@@ -14,7 +14,8 @@ import SimpleITK as sitk
 from DALAnomalyLib.errors import InputError
 from DALAnomalyTraining.label_classes import CLASSES, COUNT, OUTER_CSF, TISSUE_OF_CLASS
 from DALAnomalyTraining.pack import Pack, Record
-from DALAnomalyTraining.prepare import (
+from DALAnomalyTraining.prepare import prepare, read_priors
+from DALAnomalyTraining.subjects import (
     Subject,
     default_spacing,
     describe,
@@ -22,8 +23,6 @@ from DALAnomalyTraining.prepare import (
     label_map_subjects,
     labelled_t1_subjects,
     manifest_subjects,
-    prepare,
-    read_priors,
 )
 
 FREESURFER = np.array([0, *(item.freesurfer[0] for item in CLASSES)])

@@ -31,7 +31,7 @@ from DALAnomalyTraining import group_average
 from DALAnomalyTraining.label_classes import CSF, GREY, TISSUE_OF_CLASS, WHITE
 from DALAnomalyTraining.labelled_brain import RIM_MM, LabelledBrain, common_grid, read_brain
 from DALAnomalyTraining.labelled_images import like, read_image, registration_image
-from DALAnomalyTraining.prepare import Subject
+from DALAnomalyTraining.subjects import Subject
 
 VERSION = 1
 NAME = f"DALAnomaly group atlas {VERSION}"

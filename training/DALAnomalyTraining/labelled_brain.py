@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from DALAnomalyTraining.group_average import Field, Matrix, full_transform, matrix_of
 from DALAnomalyTraining.label_classes import OUTER_CSF, TISSUE_OF_CLASS, to_classes
 from DALAnomalyTraining.labelled_images import RENDERED_TISSUE, cropped, like, read_image, rigid_pose, some_brain
-from DALAnomalyTraining.prepare import Subject
+from DALAnomalyTraining.subjects import Subject
 
 SULCUS_MM = 4.0
 """Gaps between folds narrower than twice this belong to the brain."""
