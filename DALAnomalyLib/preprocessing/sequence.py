@@ -58,6 +58,7 @@ def decide_sequence(
     description: ScanDescription | None,
     appearance: Appearance | None,
     guess: SequenceGuess,
+    bright_limit: float = BRIGHT_SHARE,
 ) -> SequenceDecision:
     """Weigh all that is known; an explicit sequence always wins, but contradictions are said.
 
@@ -67,6 +68,7 @@ def decide_sequence(
         description: from the header, if there is any.
         appearance: against the atlas, if the scan could be registered.
         guess: against the model's mean images.
+        bright_limit: share of the brain that may be far brighter than white matter.
 
     Raises:
         InputError: the scan is something else than the model knows, and the user did not name a sequence.
@@ -102,7 +104,7 @@ def decide_sequence(
             warnings.append(f"sequence unclear, taken as {name} ({evidence}); name it with --sequence")
     if description is not None and description.contrast_agent:
         warnings.append("the header names a contrast agent; what enhances will look like an anomaly")
-    elif name == "T1" and appearance is not None and appearance.bright_share > BRIGHT_SHARE:
+    elif name == "T1" and appearance is not None and appearance.bright_share > bright_limit:
         share = appearance.bright_share
         warnings.append(
             f"{share:.1%} of the brain is far brighter than white matter, as after a contrast agent; "

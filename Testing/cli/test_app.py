@@ -37,7 +37,7 @@ finally:
 def timed(code: str) -> tuple[subprocess.CompletedProcess[str], float]:
     """Run Python code in a process of its own; also returns its processor time in seconds."""
     before = os.times()
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     after = os.times()
     return done, after.children_user + after.children_system - before.children_user - before.children_system
 
@@ -76,6 +76,10 @@ def test_unknown_command_is_a_usage_error(run: Callable[..., Result]) -> None:
 
 def test_program_runs_as_a_module() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "DALAnomalyCLI.app", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "DALAnomalyCLI.app", "--version"],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     assert done.stdout.startswith("dal-anomaly ")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from DALAnomalyLib.preprocessing.appearance import BRIGHT_SHARE, Appearance, look_at
+from DALAnomalyLib.preprocessing.appearance import BRIGHT_SHARE, UNCORRECTED_BRIGHT_SHARE, Appearance, look_at
 from DALAnomalyLib.preprocessing.atlas import load_atlas
+from DALAnomalyLib.preprocessing.bias_field import estimate_bias_field
 from DALAnomalyLib.preprocessing.brain_mask import foreground_mask
 from DALAnomalyLib.preprocessing.registration import register_rigidly
 from DALAnomalyLib.volume import Volume
@@ -128,11 +129,14 @@ def test_a_brain_with_a_glioma_looks_like_its_sequence(data_folder: Path, name: 
     assert seen(image, foreground_mask(image)).kind == sequence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GLIOMAS)
 def test_the_enhancing_rim_of_a_glioma_is_told_from_its_other_bright_parts(data_folder: Path, name: str) -> None:
-    image = read_volume(data_folder / "lesions" / "glioma" / f"{name}_T1.nii.gz")
+    scan = read_volume(data_folder / "lesions" / "glioma" / f"{name}_T1.nii.gz")
     lesion = read_volume(data_folder / "lesions" / "glioma" / f"{name}_lesion.nii.gz").array > 0
-    mask = foreground_mask(image)
+    mask = foreground_mask(scan)
+    assert seen(scan, mask).bright_share < UNCORRECTED_BRIGHT_SHARE
+    image = corrected(scan, mask)
     assert seen(image, mask).bright_share < BRIGHT_SHARE
     depth = ndimage.distance_transform_edt(lesion)  # mm
     rim = 1.8 * np.median(image.array[mask.array > 0])
@@ -153,9 +157,16 @@ def test_a_registered_brain_looks_like_its_sequence(data_folder: Path, name: str
 def test_a_healthy_head_looks_like_its_sequence(data_folder: Path, name: str) -> None:
     image = read_volume(data_folder / "ixi_t1_2mm" / f"{name}_T1.nii.gz")
     labels = read_volume(data_folder / "ixi_t1_2mm" / f"{name}_labels.nii.gz")
-    found = registered(image, labels.with_array((labels.array > 0).astype(np.uint8)), "T1")
+    mask = labels.with_array((labels.array > 0).astype(np.uint8))
+    found = registered(image, mask, "T1")
     assert found.kind == "T1"
-    assert found.bright_share < BRIGHT_SHARE, "no contrast agent was given"
+    assert found.bright_share < UNCORRECTED_BRIGHT_SHARE, "no contrast agent was given"
+    assert registered(corrected(image, mask), mask, "T1").bright_share < BRIGHT_SHARE
+
+
+def corrected(image: Volume, mask: Volume) -> Volume:
+    """Without its bias field."""
+    return estimate_bias_field(image, mask).correct(image)
 
 
 def registered(image: Volume, mask: Volume, sequence: str) -> Appearance:

@@ -218,7 +218,7 @@ def test_a_contrast_agent_is_warned_of(told: str) -> None:
     named = decided(told, header("T1", contrast_agent=True), image("T1", 2 * BRIGHT_SHARE)).warnings
     assert named == ("the header names a contrast agent; what enhances will look like an anomaly",)
     (seen,) = decided(told, header("T1"), image("T1", 2 * BRIGHT_SHARE)).warnings
-    assert seen.startswith("1.2% of the brain is far brighter than white matter, as after a contrast agent")
+    assert seen.startswith("2.0% of the brain is far brighter than white matter, as after a contrast agent")
 
 
 def test_bright_fluid_on_t2_is_no_contrast_agent() -> None:
