@@ -122,5 +122,7 @@ def test_a_real_run_through_the_worker_is_read(tmp_path: Path) -> None:
     inside = result.brain_mask > 0
     assert not result.score[~inside].any()
     assert result.tissues[inside].any()
+    assert result.uncertainty is not None, "the model takes two views"
+    assert result.uncertainty[inside].any()
     assert 0.2 < result.pseudo_healthy[inside].mean() / scan().array[inside].mean() < 5
     assert result.manifest["requested"]["mode"] == "full"
