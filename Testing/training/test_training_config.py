@@ -147,3 +147,13 @@ def test_a_stage_without_losses_is_refused() -> None:
     nothing = LossWeights(**dict.fromkeys(term_names(), 0.0))
     with pytest.raises(UsageError, match="stage 'idle': every loss has weight 0"):
         Stage("idle", 5, {"anatomy_extractor": 1.0}, nothing)
+
+
+def test_a_stage_that_could_teach_nothing_without_edges_is_refused() -> None:
+    silent = LossWeights(**dict.fromkeys(term_names(), 0.0) | {"code_consistency": 1.0})
+    stages = (Stage("silent", 1, {"anatomy_restorer": 1.0}, silent),)
+    TrainingConfig(stages=stages)
+    model = preset("tiny")
+    without_edges = dataclasses.replace(model, network=dataclasses.replace(model.network, restoration_input="anatomy"))
+    with pytest.raises(UsageError, match="stage 'silent': code_consistency alone says nothing"):
+        TrainingConfig(model=without_edges, stages=stages)

@@ -69,6 +69,18 @@ class TrainingConfig:
     landmark_subjects: int = 64
     """Generated subjects from which landmarks and mean images are learned."""
 
+    def __post_init__(self) -> None:
+        if self.model.network.restoration_input != "anatomy":
+            return
+        others = [name for name in term_names() if name != "code_consistency"]
+        for stage in self.stages:
+            if not any(getattr(stage.weights, name) for name in others):
+                msg = (
+                    f"stage '{stage.name}': code_consistency alone says nothing where restoration_input is 'anatomy', "
+                    f"because R_A restores its own code; give at least one of {', '.join(others)} a weight"
+                )
+                raise UsageError(msg)
+
     @property
     def steps(self) -> int:
         """Steps of all stages."""

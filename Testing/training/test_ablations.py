@@ -1,0 +1,37 @@
+from pathlib import Path
+
+import ablations
+import pytest
+
+from DALAnomalyLib.network.dal_network import DALNetwork
+from DALAnomalyTraining.training_config import load_training_config
+
+BASE = load_training_config(ablations.BASE)
+
+
+def test_every_variant_differs_from_the_base_and_from_all_others() -> None:
+    found = list(ablations.variants(BASE).values())
+    assert found[0] == BASE
+    assert all(one != other for index, one in enumerate(found) for other in found[:index])
+
+
+@pytest.mark.parametrize("name", ablations.variants(BASE))
+def test_every_variant_trains_as_long_on_the_same_grid(name: str) -> None:
+    variant = ablations.variants(BASE)[name]
+    assert (variant.steps, variant.model.grid, variant.seed) == (BASE.steps, BASE.model.grid, BASE.seed)
+    DALNetwork(variant.model)
+
+
+def test_the_table_gives_mean_and_range_over_the_seeds() -> None:
+    runs = {"base": [{"AP": 0.5}, {"AP": 0.7}], "other": [{"AP": 0.25}]}
+    assert list(ablations.rows(["other", "base"], runs)) == [
+        "| variant | AP |",
+        "|---|---|",
+        "| other | 0.250 (0.250-0.250) |",
+        "| base | 0.600 (0.500-0.700) |",
+    ]
+
+
+def test_a_finished_run_is_neither_trained_nor_measured_again(tmp_path: Path) -> None:
+    (tmp_path / "ablation.json").write_text('{"AP": 0.5}', encoding="utf-8")
+    assert ablations.measured(BASE, None, tmp_path, [], None) == {"AP": 0.5}  # type: ignore[arg-type]

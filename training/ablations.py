@@ -1,0 +1,191 @@
+"""What single choices of network and training bring: a table of docs/experiments.md.
+
+    python training/ablations.py PACK cases.csv FOLDER [--seeds 0 1] [--only NAME ...]
+
+Every variant differs from training/configs/ablation.yaml in one thing and is trained once per seed; a run that is in
+FOLDER already is not repeated. Printed per variant, as the mean and the range over the seeds: pooled AP on real cases
+with lesions (training/development_cases.py writes the table), and from validation on generated scans the AP, the error
+of the healthy image, and its leakage (how much of a lesion it keeps).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from measure_scores import Prepared, score
+
+from DALAnomalyCLI.evaluation_cases import Case, read_cases
+from DALAnomalyLib.evaluation.metrics import average_precision
+from DALAnomalyLib.network.dal_network import DALNetwork
+from DALAnomalyLib.preprocessing.chain import ScanRequest
+from DALAnomalyLib.preprocessing.equipment import Equipment
+from DALAnomalyLib.preprocessing.pipeline import Standard, prepare_scan
+from DALAnomalyLib.preprocessing.step_cache import StepCache
+from DALAnomalyLib.preprocessing.steps import StepLog
+from DALAnomalyLib.volume_io import read_mask, read_volume
+from DALAnomalyTraining.checkpoint import load_checkpoint, weights_of
+from DALAnomalyTraining.objective import SUBNETWORKS, LossWeights
+from DALAnomalyTraining.pack import Pack
+from DALAnomalyTraining.trainer import Hardware, Trainer, landmarks_from
+from DALAnomalyTraining.training_config import Stage, TrainingConfig, load_training_config
+
+BASE = Path(__file__).parent / "configs" / "ablation.yaml"
+CPU = torch.device("cpu")
+Figures = dict[str, float]
+VALIDATED = ("average_precision", "healthy_error", "leakage")
+
+
+def variants(base: TrainingConfig) -> dict[str, TrainingConfig]:
+    """By name, what is tried; each differs from `base` in one thing."""
+
+    def network(**changes: Any) -> TrainingConfig:
+        return replace(base, model=replace(base.model, network=replace(base.model.network, **changes)))
+
+    def generator(**changes: Any) -> TrainingConfig:
+        return replace(base, generator=replace(base.generator, **changes))
+
+    def anatomy(**changes: float) -> TrainingConfig:
+        first, *others = base.stages
+        return replace(base, stages=(replace(first, weights=replace(first.weights, **changes)), *others))
+
+    def with_learned_modality() -> TrainingConfig:
+        changed = network(modality_reuse=False)
+        stages = [
+            replace(stage, learning_rates=stage.learning_rates | {"sequence_modality": 1.0}) for stage in base.stages
+        ]
+        return replace(changed, stages=tuple(stages))
+
+    def joint(**changes: float) -> TrainingConfig:
+        weights = replace(LossWeights(), **changes)
+        return replace(base, stages=(Stage("joint", base.steps, dict.fromkeys(SUBNETWORKS, 1.0), weights),))
+
+    return {
+        "base": base,
+        "no noise on anatomy": generator(anatomical_noise_regions=0),
+        "noise on edges, smaller regions, cores": generator(
+            anatomical_noise_regions=4,
+            anatomical_noise_mm=(3.0, 32.0),
+            anatomical_noise_core=0.4,
+            edge_noise_regions=3,
+        ),
+        "Canny edges": network(edge_kind="canny3d"),
+        "no edges: A itself into R_E": network(restoration_input="anatomy"),
+        "no disentangling: image edges into R_E": network(restoration_input="image_edges"),
+        "M pooled": network(modality_pooled=True),
+        "one learned M per sequence": with_learned_modality(),
+        "code of 32 channels": network(code_channels=32),
+        "R_E twice as wide": network(restorer_widths=(32, 64, 128)),
+        "joint from the start, with tissue labels": joint(tissue_cross_entropy=1.0),
+        "joint from the start, without labels": joint(),
+        "total variation .1 on A": anatomy(total_variation=0.1),
+        "no semi-real subjects": generator(semi_real_share=0.0),
+        "70 % semi-real subjects": generator(semi_real_share=0.7),
+        "narrow contrasts": generator(centre_spread=0.5, class_contrast=0.0),
+        "no texture": generator(texture=0.0),
+        "no bias field, no thick slices": generator(bias_field=0.0, thick_slice_chance=0.0),
+        "deformation 6 mm": generator(deformation_mm=6.0),
+        "no average of the weights": replace(base, ema_decay=0.0),
+    }
+
+
+def train(config: TrainingConfig, pack: Pack, run: Path) -> None:
+    """Train a run to its end, or go on with one that was stopped."""
+    resume = (run / "last.pt").exists()
+    if not resume or load_checkpoint(run / "last.pt", CPU)["step"] < config.steps:
+        Trainer(config, pack, run, Hardware("cpu")).fit(resume=resume)
+
+
+def validated(run: Path) -> Figures:
+    """The figures of a run's last validation."""
+    header, *rows = (run / "validation.csv").read_text(encoding="utf-8").splitlines()
+    last = dict(zip(header.split(","), rows[-1].split(","), strict=True))
+    return {name: float(last[name]) for name in VALIDATED}
+
+
+def on_real_cases(config: TrainingConfig, run: Path, cases: Sequence[Case], equipment: Equipment) -> Figures:
+    """AP by data set and sequence, voxels pooled inside the brain."""
+    checkpoint = load_checkpoint(run / "last.pt", CPU)
+    model = config.model
+    network = DALNetwork(model).eval()
+    network.load_state_dict(weights_of(checkpoint))
+    standard = Standard(model.grid, landmarks_from(checkpoint["landmarks"]), {})
+    # the table names every sequence, so that no mean images are needed to tell them apart
+    preprocessing = replace(model.preprocessing, skip=("sequence",))
+    pooled: dict[str, list[tuple[Any, Any]]] = {}
+    for case in cases:
+        volume = read_volume(case.image)
+        mask = None if case.brain_mask is None else read_mask(case.brain_mask, volume.grid)
+        request = ScanRequest(volume, case.sequence, mask)
+        scan = prepare_scan(request, standard, preprocessing, equipment, CPU, StepLog(preprocessing.skip))
+        inside = scan.brain_mask.array > 0
+        assert case.lesion is not None
+        labels = (read_mask(case.lesion, volume.grid).array > 0)[inside]
+        one = Prepared(case, scan, labels, inside, volume.grid.voxel_volume_ml)
+        scored = score(network, one, model.restoration, model.score)
+        pooled.setdefault(f"{case.dataset} {case.sequence}", []).append((scored.scores, labels))
+    return {
+        name: average_precision(*(np.concatenate(parts) for parts in zip(*pairs, strict=True)))
+        for name, pairs in pooled.items()
+    }
+
+
+def measured(config: TrainingConfig, pack: Pack, run: Path, cases: Sequence[Case], equipment: Equipment) -> Figures:
+    """All figures of a run, which is trained first where it is not there yet."""
+    kept = run / "ablation.json"
+    if kept.exists():
+        return dict(json.loads(kept.read_text(encoding="utf-8")))
+    train(config, pack, run)
+    found = on_real_cases(config, run, cases, equipment) | validated(run)
+    kept.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return found
+
+
+def rows(names: Sequence[str], runs: Mapping[str, Sequence[Figures]]) -> Iterator[str]:
+    """A Markdown table: mean and range over the seeds."""
+    columns = list(next(iter(runs.values()))[0])
+    yield "| variant | " + " | ".join(columns) + " |"
+    yield "|---|" + "---|" * len(columns)
+    for name in names:
+        cells = []
+        for column in columns:
+            values = [figures[column] for figures in runs[name]]
+            cells.append(f"{np.mean(values):.3f} ({min(values):.3f}-{max(values):.3f})")
+        yield f"| {name} | " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    """Train what is missing, seed by seed, and print the table after each seed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pack", type=Path)
+    parser.add_argument("cases", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants")
+    arguments = parser.parse_args()
+    pack = Pack(arguments.pack)
+    cases = [case for case in read_cases(arguments.cases) if case.lesion is not None]
+    equipment = Equipment(step_cache=StepCache(arguments.folder / "cache"))
+    chosen = {
+        name: config
+        for name, config in variants(load_training_config(BASE)).items()
+        if arguments.only is None or name in arguments.only
+    }
+    runs: dict[str, list[Figures]] = {name: [] for name in chosen}
+    for seed in arguments.seeds:
+        for name, config in chosen.items():
+            run = arguments.folder / f"{name.replace(' ', '_').replace(':', '')}-{seed}"
+            runs[name].append(measured(replace(config, seed=seed), pack, run, cases, equipment))
+            print(f"{name}, seed {seed}: {runs[name][-1]}", file=sys.stderr, flush=True)
+        print("\n".join(rows(list(chosen), runs)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
