@@ -161,3 +161,38 @@ class TestEdges:
     def test_none_when_turned_off(self) -> None:
         off = dataclasses.replace(self.config, edge_noise_regions=0)
         assert not any(change.any() for change in self.changes(torch.ones(1, *SHAPE), off))
+
+
+SHIFTING = dataclasses.replace(CONFIG, anatomical_noise_regions=1, anatomical_noise_shift=1.0)
+
+
+def test_a_shift_moves_tissues_by_degrees_and_leaves_the_rest() -> None:
+    brain, _ = brain_and_anatomy()
+    grey = 2 / 3 * brain
+    found = set()
+    for key in range(40):
+        copy = disturb(grey, brain, SPACING, SHIFTING, generator_for(CPU, key))
+        classes = 3 * copy[brain > 0]
+        torch.testing.assert_close(classes, classes.round(), rtol=0, atol=1e-6)
+        found |= set(classes.round().unique().tolist())
+        assert (copy == grey)[brain > 0].any()
+    assert found == {1, 2, 3}
+
+
+def test_a_shift_keeps_structures_apart_that_a_single_tissue_would_cover() -> None:
+    brain, anatomy = brain_and_anatomy()
+    found = []
+    for key in range(60):
+        copy = disturb(anatomy, brain, SPACING, SHIFTING, generator_for(CPU, key))
+        found.append((3 * copy[copy != anatomy]).round().unique().tolist())
+    # one tissue would give one value, a patchwork 1 and 3
+    assert [1, 2] in found
+    assert [2, 3] in found
+
+
+def test_shifts_are_off_unless_asked_for() -> None:
+    plain = dataclasses.replace(CONFIG, anatomical_noise_shift=0.0)
+    assert GeneratorConfig().anatomical_noise_shift == 0
+    assert not torch.equal(
+        disturbed(3, config=plain), disturbed(3, config=dataclasses.replace(plain, anatomical_noise_shift=1.0))
+    )

@@ -225,6 +225,14 @@ def test_the_encoded_side_learns_only_in_the_literal_reading(normalise: bool, re
     assert (encoded.grad is not None) == reached
 
 
+def test_codes_differ_only_where_they_are_emphasised() -> None:
+    restored, encoded = torch.zeros(1, 1, 1, 1, 4), torch.tensor([1.0, 2.0, 3.0, 4.0]).reshape(1, 1, 1, 1, 4)
+    # on a grid twice as fine: the first code voxel does not count, the second half as much as the others
+    emphasis = torch.tensor([0, 0, 1, 1, 2, 2, 2, 2.0]).reshape(1, 1, 1, 1, 8).expand(1, 1, 2, 2, 8)
+    found = losses.code_consistency(restored, encoded, normalise=False, emphasis=emphasis)
+    assert float(found) == pytest.approx((1 * 4 + 2 * 9 + 2 * 16) / 5)
+
+
 # our own -------------------------------------------------------------------------------------------------------------
 
 

@@ -347,3 +347,25 @@ def test_noise_and_sources_depend_on_the_key_alone() -> None:
     torch.manual_seed(99)
     assert torch.equal(edges_seen(objective, step=1), first)
     assert not torch.equal(edges_seen(objective, step=2), first)
+
+
+def weighted(weight: float, noise: GeneratorConfig, term: str) -> float:
+    objective = make_objective(ObjectiveConfig(disturbed_weight=weight), noise).train()
+    return numbers(evaluate(objective, make_batch(), weights_of(**{term: 1.0})))[term]
+
+
+@pytest.mark.parametrize("term", ["restoration", "code_consistency"])
+def test_disturbed_voxels_weigh_what_is_configured(term: str) -> None:
+    # a mean over n voxels of which k, with mean m, weigh w is (a + w k m) / (n - k + w k): monotonic in w, m at its end
+    light, double, heavy = (weighted(w, NOISY, term) for w in (1.0001, 2.0, 1e6))
+    assert abs(double - heavy) < abs(light - heavy)
+
+
+def test_without_noise_the_weight_of_disturbed_voxels_says_nothing() -> None:
+    assert weighted(1.0, QUIET, "restoration") == pytest.approx(weighted(50.0, QUIET, "restoration"), rel=1e-6)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0])
+def test_disturbed_voxels_must_weigh_something(weight: float) -> None:
+    with pytest.raises(UsageError, match="disturbed_weight"):
+        ObjectiveConfig(disturbed_weight=weight)

@@ -33,6 +33,9 @@ def disturb(
     """
     disturbed = anatomy
     for depth in _regions(config.anatomical_noise_regions, brain, spacing, config, generator):
+        if config.anatomical_noise_shift and chance(generator, config.anatomical_noise_shift):
+            disturbed = _shifted(disturbed, depth, generator)
+            continue
         replacement: Tensor | float
         if chance(generator, 0.3):  # a patchwork, as texture inside a region makes it
             replacement = 2 / 3 + _patches(generator, depth.shape).sign() / 3
@@ -68,6 +71,16 @@ def disturb_edges(
             drawn = label_change_surface(_patches(generator, region.shape).sign()[None])[0]
             disturbed = torch.where(region, torch.maximum(disturbed, drawn), disturbed)
     return disturbed * brain
+
+
+def _shifted(anatomy: Tensor, depth: Tensor, generator: torch.Generator) -> Tensor:
+    """Tissues moved along CSF, grey, white: more towards the middle of a region, and unevenly."""
+    shoulder = uniform(generator, 0.05, 0.7)
+    weight = ((1 - depth) / shoulder).clamp(0, 1)
+    amount = uniform(generator, 0.6, 2.0) * (-1 if chance(generator, 0.7) else 1)
+    texture = uniform(generator, 0.0, 0.6) * _patches(generator, depth.shape)
+    moved = (3 * anatomy + weight * (amount + texture)).round().clamp(1, 3) / 3
+    return torch.where(depth < 1, moved, anatomy)
 
 
 def _any_tissue(generator: torch.Generator) -> float:

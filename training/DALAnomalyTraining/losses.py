@@ -64,7 +64,7 @@ def modality_similarity(modality: Tensor, margin: float = MODALITY_MARGIN) -> Te
 
 
 def image_distance(made: Tensor, target: Tensor, brain: Tensor) -> Tensor:
-    """The L1 distance of Eq. 9 and 11 as a mean over each brain; all (B, 1, D, H, W).
+    """The L1 distance of Eq. 9 and 11 as a mean over each brain, whose voxels may be weighted; all (B, 1, D, H, W).
 
     The target of x_ij = R(A_i, M_j) is x_j: the x_i printed in the paper would ask for one sequence's contrast from
     the other's modality.
@@ -77,7 +77,9 @@ def _brain_mean(values: Tensor, brain: Tensor) -> Tensor:
     return ((values * brain).flatten(1).sum(1) / brain.flatten(1).sum(1).clamp_min(1)).mean()
 
 
-def code_consistency(restored: Tensor, encoded: Tensor, normalise: bool = True) -> Tensor:
+def code_consistency(
+    restored: Tensor, encoded: Tensor, normalise: bool = True, emphasis: Tensor | None = None
+) -> Tensor:
     """L_con^AE (Eq. 10): what R_E restores from edges is what R_A encodes from the anatomy; (B, c, d, h, w) each.
 
     Args:
@@ -85,12 +87,18 @@ def code_consistency(restored: Tensor, encoded: Tensor, normalise: bool = True) 
         encoded: R_A(A).
         normalise: Compare per-channel standardised codes and let no gradient reach R_A. R_D standardises codes
             before it uses them, so their scale is free, and without this the loss shrinks by shrinking the codes.
+        emphasis: (B, 1, D, H, W) on the image's grid, how much each voxel of the brain counts, 0 outside; without it
+            the mean is over the whole grid.
     """
     restored, encoded = restored.float(), encoded.float()
     if normalise:
         restored = functional.instance_norm(restored)
         encoded = functional.instance_norm(encoded.detach())
-    return (restored - encoded).square().mean()
+    squared = (restored - encoded).square()
+    if emphasis is None:
+        return squared.mean()
+    depth, height, width = squared.shape[2:]
+    return _brain_mean(squared, functional.adaptive_avg_pool3d(emphasis, (depth, height, width)).expand_as(squared))
 
 
 def tissue_cross_entropy(scores: Tensor, tissues: Tensor) -> Tensor:

@@ -57,10 +57,16 @@ class ObjectiveConfig:
     sampled_sources: bool = True
     """Take the anatomy of one random sequence per subject and step, not of all: the same expectation of Eq. 9 and 11
     at 1/S of the work."""
+    disturbed_weight: float = 1.0
+    """Weight in Eq. 10 and 11 of voxels that the noise on anatomy and edges disturbed, where all others weigh 1: they
+    are few, and R_E learns little about them from a plain mean."""
 
     def __post_init__(self) -> None:
         if self.anatomy_compared not in ("one_hot", "merged"):
             msg = f"anatomy_compared is {self.anatomy_compared!r}; it must be 'one_hot' or 'merged'"
+            raise UsageError(msg)
+        if self.disturbed_weight <= 0:
+            msg = f"disturbed_weight is {self.disturbed_weight:g}; it must be positive"
             raise UsageError(msg)
 
 
@@ -109,10 +115,11 @@ class Objective(nn.Module):
             terms |= self._modality_terms(modality.unflatten(0, (subjects, sequences)), weights)
         if needs_codes:
             chosen = anatomy.image[sources] if needs_all else anatomy.image
-            codes = self._codes(images[sources], chosen, brain[sources], weights, disturbances)
-            terms |= self._code_terms(codes, weights)
+            codes, emphasis = self._codes(images[sources], chosen, brain[sources], weights, disturbances)
+            terms |= self._code_terms(codes, emphasis, weights)
         if needs_images:
-            terms |= self._image_terms(codes, modality, images, brain, sources, sequences, weights)
+            counts = {"reconstruction": brain[sources], "restoration": emphasis}
+            terms |= self._image_terms(codes, modality, images, brain, counts, sources, sequences, weights)
         weighted = [getattr(weights, name) * value for name, value in terms.items() if hasattr(weights, name)]
         terms["total"] = torch.stack(weighted).sum()
         return terms
@@ -162,21 +169,27 @@ class Objective(nn.Module):
         brain: Tensor,
         weights: LossWeights,
         disturbances: list[torch.Generator],
-    ) -> dict[str, Tensor]:
-        """The code of every source anatomy that each of Eq. 9 (`reconstruction`) and 11 (`restoration`) decodes."""
-        codes = {}
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The code of every source anatomy that each of Eq. 9 (`reconstruction`) and 11 (`restoration`) decodes.
+
+        Also how much every voxel counts in Eq. 10 and 11, (N, 1, D, H, W), 0 outside the brain.
+        """
+        codes, emphasis = {}, brain
         if weights.reconstruction or weights.code_consistency:
             codes["reconstruction"] = self.network.anatomy_encoder(anatomy)
         if weights.restoration or weights.code_consistency:
-            codes["restoration"] = self._restored(images, anatomy, brain, disturbances)
-        return codes
+            codes["restoration"], emphasis = self._restored(images, anatomy, brain, disturbances)
+        return codes, emphasis
 
-    def _code_terms(self, codes: dict[str, Tensor], weights: LossWeights) -> dict[str, Tensor]:
+    def _code_terms(self, codes: dict[str, Tensor], emphasis: Tensor, weights: LossWeights) -> dict[str, Tensor]:
         """Eq. 10, which says nothing where R_A restores its own code (Table 7)."""
         if not weights.code_consistency or self.network.config.network.restoration_input == "anatomy":
             return {}
         consistency = losses.code_consistency(
-            codes["restoration"], codes["reconstruction"], self.config.normalise_codes
+            codes["restoration"],
+            codes["reconstruction"],
+            self.config.normalise_codes,
+            None if self.config.disturbed_weight == 1 else emphasis,
         )
         return {"code_consistency": consistency}
 
@@ -186,11 +199,15 @@ class Objective(nn.Module):
         modality: Tensor,
         images: Tensor,
         brain: Tensor,
+        counts: dict[str, Tensor],
         sources: Tensor,
         sequences: int,
         weights: LossWeights,
     ) -> dict[str, Tensor]:
-        """Eq. 9 and 11: every source anatomy recoupled with the modality of every sequence of its subject."""
+        """Eq. 9 and 11: every source anatomy recoupled with the modality of every sequence of its subject.
+
+        `counts` says how much each voxel counts in each of the two.
+        """
         # row r of `targets` is the image that source r // S should become with the modality of sequence r % S
         subject_of_source = sources // sequences
         targets = (subject_of_source[:, None] * sequences + torch.arange(sequences, device=images.device)).flatten()
@@ -200,11 +217,14 @@ class Objective(nn.Module):
             repeated, modality[targets].repeat(len(names), 1), brain[targets].repeat(len(names), 1, 1, 1, 1)
         ).split(len(targets))
         return {
-            name: losses.image_distance(image, images[targets], brain[targets])
+            name: losses.image_distance(image, images[targets], counts[name].repeat_interleave(sequences, dim=0))
             for name, image in zip(names, made, strict=True)
         }
 
-    def _restored(self, images: Tensor, anatomy: Tensor, brain: Tensor, disturbances: list[torch.Generator]) -> Tensor:
+    def _restored(
+        self, images: Tensor, anatomy: Tensor, brain: Tensor, disturbances: list[torch.Generator]
+    ) -> tuple[Tensor, Tensor]:
+        """The code that R_E restores from disturbed edges, and how much each voxel of the brain counts."""
         noise, spacing = self.noise, tuple(reversed(self.network.config.grid.spacing))
 
         def each(change: Callable[..., Tensor], pictures: Tensor) -> Tensor:
@@ -212,10 +232,11 @@ class Objective(nn.Module):
             return torch.stack([change(picture, inside, spacing, noise, g) for picture, inside, g in rows])
 
         disturbed = each(disturb, anatomy) if self.training and noise.anatomical_noise_regions else anatomy
-        edges = self.network.extract_edges(images, disturbed)
-        if self.training and noise.edge_noise_regions:
-            edges = each(disturb_edges, edges)
-        return self.network.restore_code(disturbed, edges)
+        found = self.network.extract_edges(images, disturbed)
+        edges = each(disturb_edges, found) if self.training and noise.edge_noise_regions else found
+        wrong = (disturbed != anatomy) | (edges != found)
+        emphasis = brain * torch.where(wrong, self.config.disturbed_weight, 1.0)
+        return self.network.restore_code(disturbed, edges), emphasis
 
 
 def _any(weights: LossWeights, names: tuple[str, ...]) -> bool:

@@ -46,5 +46,8 @@ class GeneratorConfig:
     """Smallest and largest radius of such a region."""
     anatomical_noise_core: float = 0.0
     """Chance that a region has a core of yet another tissue."""
+    anatomical_noise_shift: float = 0.0
+    """Chance that a region does not get one tissue, but has its tissues shifted towards CSF or white matter, gradually
+    and with texture, as E_A answers to intensities that change gradually."""
     edge_noise_regions: int = 0
     """Most regions, of the same sizes, in which edges are left out or spurious ones drawn; 0 turns it off."""
