@@ -2,7 +2,7 @@
 # Trains the bundled model's recipe from label maps and labelled T1 scans, in one command, with the seeds of its configurations:
 #   training/train_bundled.sh LABEL_MAPS LABELLED_T1 PRIORS POSE.nii.gz FOLDER
 # LABEL_MAPS may be several folders, separated by colons. training/LOG.md says how the bundled file itself came about: in
-# pieces, and its first part on a pack without N4, so that this gives its like, not its bytes.
+# pieces, and its first part on a pack without N4, its last part twice, so that this gives its like, not its bytes.
 set -euo pipefail
 if [[ $# -ne 5 ]]; then
     sed -n '2,5s/^# //p' "$0" >&2
@@ -16,4 +16,5 @@ dal-anomaly prepare "${maps[@]}" --labelled-t1 "$2" --priors "$3" --pose "$4" --
 dal-anomaly train --config "$here/configs/default.yaml" --data "$5/pack" -o "$5/first"
 dal-anomaly train --config "$here/configs/refine.yaml" --data "$5/pack" -o "$5/second" --start "$5/first/best.pt"
 PYTHONPATH="$here/..:$here" python "$here/average_checkpoints.py" "$5/first/best.pt" "$5/second/last.pt" -o "$5/mean.pt"
-dal-anomaly export "$5/mean.pt" --data "$5/pack" --config "$here/configs/default.yaml" -o "$5/default.dalmodel"
+dal-anomaly train --config "$here/configs/repair.yaml" --data "$5/pack" -o "$5/third" --start "$5/mean.pt"
+dal-anomaly export "$5/third/last.pt" --data "$5/pack" --config "$here/configs/default.yaml" -o "$5/default.dalmodel"
