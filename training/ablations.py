@@ -76,6 +76,8 @@ def variants(base: TrainingConfig) -> dict[str, TrainingConfig]:
             anatomical_noise_core=0.4,
             edge_noise_regions=3,
         ),
+        "half of the regions shift tissues": generator(anatomical_noise_shift=0.5),
+        "disturbed voxels weigh 8": replace(base, objective=replace(base.objective, disturbed_weight=8.0)),
         "Canny edges": network(edge_kind="canny3d"),
         "no edges: A itself into R_E": network(restoration_input="anatomy"),
         "no disentangling: image edges into R_E": network(restoration_input="image_edges"),
