@@ -11,6 +11,7 @@ of the healthy image, and its leakage (how much of a lesion it keeps).
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,17 +21,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure_scores import Prepared, score
+from measure_scores import prepared, score
 
 from DALAnomalyCLI.evaluation_cases import Case, read_cases
+from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.evaluation.metrics import average_precision
 from DALAnomalyLib.network.dal_network import DALNetwork
 from DALAnomalyLib.preprocessing.chain import ScanRequest
 from DALAnomalyLib.preprocessing.equipment import Equipment
-from DALAnomalyLib.preprocessing.pipeline import Standard, prepare_scan
+from DALAnomalyLib.preprocessing.pipeline import PreparedScan, Standard, prepare_scan
 from DALAnomalyLib.preprocessing.step_cache import StepCache
-from DALAnomalyLib.preprocessing.steps import StepLog
-from DALAnomalyLib.volume_io import read_mask, read_volume
 from DALAnomalyTraining.checkpoint import load_checkpoint, weights_of
 from DALAnomalyTraining.objective import SUBNETWORKS, LossWeights
 from DALAnomalyTraining.pack import Pack
@@ -107,8 +107,8 @@ def train(config: TrainingConfig, pack: Pack, run: Path) -> None:
 
 def validated(run: Path) -> Figures:
     """The figures of a run's last validation."""
-    header, *rows = (run / "validation.csv").read_text(encoding="utf-8").splitlines()
-    last = dict(zip(header.split(","), rows[-1].split(","), strict=True))
+    with (run / "validation.csv").open(encoding="utf-8", newline="") as file:
+        *_, last = csv.DictReader(file)
     return {name: float(last[name]) for name in VALIDATED}
 
 
@@ -121,18 +121,15 @@ def on_real_cases(config: TrainingConfig, run: Path, cases: Sequence[Case], equi
     standard = Standard(model.grid, landmarks_from(checkpoint["landmarks"]), {})
     # the table names every sequence, so that no mean images are needed to tell them apart
     preprocessing = replace(model.preprocessing, skip=("sequence",))
+
+    def prepare(request: ScanRequest) -> PreparedScan:
+        return prepare_scan(request, standard, preprocessing, equipment, CPU)
+
     pooled: dict[str, list[tuple[Any, Any]]] = {}
     for case in cases:
-        volume = read_volume(case.image)
-        mask = None if case.brain_mask is None else read_mask(case.brain_mask, volume.grid)
-        request = ScanRequest(volume, case.sequence, mask)
-        scan = prepare_scan(request, standard, preprocessing, equipment, CPU, StepLog(preprocessing.skip))
-        inside = scan.brain_mask.array > 0
-        assert case.lesion is not None
-        labels = (read_mask(case.lesion, volume.grid).array > 0)[inside]
-        one = Prepared(case, scan, labels, inside, volume.grid.voxel_volume_ml)
+        one = prepared(prepare, case)
         scored = score(network, one, model.restoration, model.score)
-        pooled.setdefault(f"{case.dataset} {case.sequence}", []).append((scored.scores, labels))
+        pooled.setdefault(f"{case.dataset} {case.sequence}", []).append((scored.scores, one.labels))
     return {
         name: average_precision(*(np.concatenate(parts) for parts in zip(*pairs, strict=True)))
         for name, pairs in pooled.items()
@@ -143,6 +140,9 @@ def measured(config: TrainingConfig, pack: Pack, run: Path, cases: Sequence[Case
     """All figures of a run, which is trained first where it is not there yet."""
     kept = run / "ablation.json"
     if kept.exists():
+        if load_training_config(run / "config.yaml") != config:
+            msg = f"{run} was trained with another configuration; name another folder or delete that run"
+            raise UsageError(msg)
         return dict(json.loads(kept.read_text(encoding="utf-8")))
     train(config, pack, run)
     found = on_real_cases(config, run, cases, equipment) | validated(run)
@@ -170,16 +170,15 @@ def main() -> None:
     parser.add_argument("cases", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants")
+    known = variants(load_training_config(BASE))
+    parser.add_argument(
+        "--only", nargs="+", choices=list(known), default=list(known), metavar="NAME", help="these variants"
+    )
     arguments = parser.parse_args()
     pack = Pack(arguments.pack)
     cases = [case for case in read_cases(arguments.cases) if case.lesion is not None]
     equipment = Equipment(step_cache=StepCache(arguments.folder / "cache"))
-    chosen = {
-        name: config
-        for name, config in variants(load_training_config(BASE)).items()
-        if arguments.only is None or name in arguments.only
-    }
+    chosen = {name: known[name] for name in arguments.only}
     runs: dict[str, list[Figures]] = {name: [] for name in chosen}
     for seed in arguments.seeds:
         for name, config in chosen.items():

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -87,11 +87,11 @@ class Prepared:
     voxel_ml: float
 
 
-def prepared(detector: Detector, case: Case) -> Prepared:
-    """The scan of a case on the model's grid, and its labels."""
+def prepared(prepare: Callable[[ScanRequest], PreparedScan], case: Case) -> Prepared:
+    """The scan of a case on the grid to which `prepare` brings it, and its labels."""
     volume = read_volume(case.image)
     mask = None if case.brain_mask is None else read_mask(case.brain_mask, volume.grid)
-    scan = detector.prepare(ScanRequest(volume, case.sequence, mask, None, "auto"))
+    scan = prepare(ScanRequest(volume, case.sequence, mask))
     inside = scan.brain_mask.array > 0
     lesion = np.zeros(inside.shape, bool) if case.lesion is None else read_mask(case.lesion, volume.grid).array > 0
     return Prepared(case, scan, lesion[inside], inside, volume.grid.voxel_volume_ml)
@@ -181,7 +181,7 @@ def main() -> None:
     cases = []
     for case in read_cases(arguments.cases):
         print(f"preparing {case.subject} {case.sequence}", file=sys.stderr)
-        cases.append(prepared(detector, case))
+        cases.append(prepared(detector.prepare, case))
     chosen = {name: made for name, made in variants().items() if arguments.only is None or name in arguments.only}
     print_table((name, figures(cases, [score(network, one, *made) for one in cases])) for name, made in chosen.items())
 

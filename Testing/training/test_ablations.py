@@ -2,7 +2,10 @@ from pathlib import Path
 
 import ablations
 import pytest
+import yaml
 
+from DALAnomalyLib.configuration import to_dictionary
+from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.network.dal_network import DALNetwork
 from DALAnomalyTraining.training_config import load_training_config
 
@@ -34,4 +37,8 @@ def test_the_table_gives_mean_and_range_over_the_seeds() -> None:
 
 def test_a_finished_run_is_neither_trained_nor_measured_again(tmp_path: Path) -> None:
     (tmp_path / "ablation.json").write_text('{"AP": 0.5}', encoding="utf-8")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_dictionary(BASE)), encoding="utf-8")
     assert ablations.measured(BASE, None, tmp_path, [], None) == {"AP": 0.5}  # type: ignore[arg-type]
+    other = ablations.variants(BASE)["M pooled"]
+    with pytest.raises(UsageError, match="another configuration"):
+        ablations.measured(other, None, tmp_path, [], None)  # type: ignore[arg-type]

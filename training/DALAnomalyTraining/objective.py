@@ -58,8 +58,9 @@ class ObjectiveConfig:
     """Take the anatomy of one random sequence per subject and step, not of all: the same expectation of Eq. 9 and 11
     at 1/S of the work."""
     disturbed_weight: float = 1.0
-    """Weight in Eq. 10 and 11 of voxels that the noise on anatomy and edges disturbed, where all others weigh 1: they
-    are few, and R_E learns little about them from a plain mean."""
+    """Weight in Eq. 10 and 11 of voxels that the noise on anatomy and edges disturbed, where the brain's others weigh
+    1: they are few, and R_E learns little about them from a plain mean. Any value but 1 also confines Eq. 10, which the
+    paper takes over the whole code, to the brain."""
 
     def __post_init__(self) -> None:
         if self.anatomy_compared not in ("one_hot", "merged"):
