@@ -127,6 +127,7 @@ class WorkerProcess:
             reader.join(max(deadline - time.monotonic(), 0))
         self._conclude("WorkerError", f"the worker ended without a result ({how_it_ended(process.returncode)})", 1)
         self._over.set()
+        process.wait()  # one that the busy system ends only now does not stay as a zombie
 
     def _wait(self, process: subprocess.Popen[bytes]) -> None:
         """Return when the process has ended, is cancelled or has been silent for too long."""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -226,6 +227,28 @@ def test_a_cancelled_worker_that_obeys_is_gone_at_once(start: Start) -> None:
     assert [(event["kind"], event["exit_code"]) for event in worker.poll()] == [("CancelledError", 130)]
     worker.cancel()
     assert worker.poll() == []
+
+
+@posix
+def test_a_worker_that_dies_late_leaves_no_zombie(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy system takes its time to end a process that holds gigabytes."""
+
+    def end_later(process: subprocess.Popen[bytes]) -> None:
+        process.stdin.close()
+        threading.Timer(0.5, os.kill, (process.pid, signal.SIGKILL)).start()
+
+    monkeypatch.setattr("DALAnomalySlicer.worker_process.end_tree", end_later)
+    worker = start(
+        """
+        import os, signal
+        print('{"event": "progress", "pid": %d}' % os.getpid(), flush=True)
+        signal.pause()
+        """
+    )
+    process = first_event(worker)["pid"]
+    worker.cancel()
+    wait_for(lambda: not psutil.pid_exists(process))
+    assert worker.exit_code == -signal.SIGKILL
 
 
 STUBBORN = """
