@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure_scores import prepared, score
+from measure_scores import prepared, restored, score
 
 from DALAnomalyCLI.evaluation_cases import Case, read_cases
 from DALAnomalyLib.errors import UsageError
@@ -44,7 +44,7 @@ VALIDATED = ("average_precision", "healthy_error", "leakage")
 
 
 def variants(base: TrainingConfig) -> dict[str, TrainingConfig]:
-    """By name, what is tried; each differs from `base` in one thing."""
+    """By name, what is tried; each differs from `base` in one thing. M is not pooled here: it has a single position."""
 
     def network(**changes: Any) -> TrainingConfig:
         return replace(base, model=replace(base.model, network=replace(base.model.network, **changes)))
@@ -79,9 +79,8 @@ def variants(base: TrainingConfig) -> dict[str, TrainingConfig]:
         "half of the regions shift tissues": generator(anatomical_noise_shift=0.5),
         "disturbed voxels weigh 8": replace(base, objective=replace(base.objective, disturbed_weight=8.0)),
         "Canny edges": network(edge_kind="canny3d"),
-        "no edges: A itself into R_E": network(restoration_input="anatomy"),
+        "no edge restoration: the code of A": network(restoration_input="anatomy"),
         "no disentangling: image edges into R_E": network(restoration_input="image_edges"),
-        "M pooled": network(modality_pooled=True),
         "one learned M per sequence": with_learned_modality(),
         "code of 32 channels": network(code_channels=32),
         "R_E twice as wide": network(restorer_widths=(32, 64, 128)),
@@ -128,7 +127,7 @@ def on_real_cases(config: TrainingConfig, run: Path, cases: Sequence[Case], equi
     pooled: dict[str, list[tuple[Any, Any]]] = {}
     for case in cases:
         one = prepared(prepare, case)
-        scored = score(network, one, model.restoration, model.score)
+        scored = score(one, restored(network, one.scan, model.restoration), model.score)
         pooled.setdefault(f"{case.dataset} {case.sequence}", []).append((scored.scores, one.labels))
     return {
         name: average_precision(*(np.concatenate(parts) for parts in zip(*pairs, strict=True)))

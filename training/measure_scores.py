@@ -11,6 +11,7 @@ there is no glioma); and how well the spread of the views tells where healthy ti
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from DALAnomalyLib.configuration import RestorationConfig, preset
 from DALAnomalyLib.detector import Detector
 from DALAnomalyLib.evaluation.metrics import count_detections
 from DALAnomalyLib.model_store import load_model
-from DALAnomalyLib.network.dal_network import DALNetwork
+from DALAnomalyLib.network.dal_network import DALNetwork, Restoration
 from DALAnomalyLib.preprocessing.chain import ScanRequest
 from DALAnomalyLib.preprocessing.pipeline import PreparedScan
 from DALAnomalyLib.preprocessing.way_back import WayBack
@@ -43,11 +44,29 @@ PAPER_SCORE = ScoreConfig(sign="typical")
 
 
 def variants() -> dict[str, tuple[RestorationConfig, ScoreConfig]]:
-    """By name: the paper's score, the default, the default less one step each, and other choices of each step."""
-    restoration, score = DEFAULT.restoration, DEFAULT.score
+    """By name: the paper's score, the default, other choices of each of its steps, and of each of those before it."""
+    restoration, default = DEFAULT.restoration, DEFAULT.score
     one_pass = RestorationConfig()
+    # what was the default before the guided filter
+    score = replace(default, difference_power=2.0, mean_passes=2, mask_erosion=3, guided_filter=0)
     return {
-        "default": (restoration, score),
+        "default": (restoration, default),
+        "default, all differences": (restoration, replace(default, sign="absolute")),
+        "default, power 1": (restoration, replace(default, difference_power=1.0)),
+        "default, power 2": (restoration, replace(default, difference_power=2.0)),
+        "default, power 1, minimum 3": (restoration, replace(default, difference_power=1.0, opening=False)),
+        "default, minimum 3": (restoration, replace(default, opening=False)),
+        "default, mean 7 twice": (restoration, replace(default, mean_passes=2)),
+        "default, no mean": (restoration, replace(default, mean_filter=0)),
+        "default, guided 5": (restoration, replace(default, guided_filter=5)),
+        "default, guided 9": (restoration, replace(default, guided_filter=9)),
+        "default, epsilon .001": (restoration, replace(default, guided_epsilon=0.001)),
+        "default, epsilon .1": (restoration, replace(default, guided_epsilon=0.1)),
+        "default, mask eroded by 3": (restoration, replace(default, mask_erosion=3)),
+        "default, mask eroded by 7": (restoration, replace(default, mask_erosion=7)),
+        "default, difference alone": (restoration, replace(default, kind="l1")),
+        "not guided": (restoration, score),
+        "not guided, power 1.5": (restoration, replace(score, difference_power=1.5)),
         "paper": (one_pass, PAPER_SCORE),
         "paper, all differences": (one_pass, replace(PAPER_SCORE, sign="absolute")),
         "before: minimum 3, mean 7": (one_pass, replace(PAPER_SCORE, mean_filter=7)),
@@ -106,17 +125,21 @@ class Scored:
     """Spearman's, of the spread with |x - x_r| in healthy brain; NaN with one view."""
 
 
-def score(network: DALNetwork, one: Prepared, restoration: RestorationConfig, config: ScoreConfig) -> Scored:
-    """Restore and score one case."""
-    scan = one.scan
+def restored(network: DALNetwork, scan: PreparedScan, config: RestorationConfig) -> Restoration:
+    """The pseudo-healthy image of one case, as `config` says."""
     sequence = torch.tensor([network.config.network.sequences.index(scan.sequence)])
-    restored = restore(network, scan.image, scan.brain, sequence, restoration)
-    on_model = score_map(scan.image, restored.pseudo_healthy, scan.brain, config.for_sequence(scan.sequence))
+    return restore(network, scan.image, scan.brain, sequence, config)
+
+
+def score(one: Prepared, restoration: Restoration, config: ScoreConfig) -> Scored:
+    """Score one case."""
+    scan = one.scan
+    on_model = score_map(scan.image, restoration.pseudo_healthy, scan.brain, config.for_sequence(scan.sequence))
     back = WayBack(scan, CancelToken())
     correlation = float("nan")
-    if restored.spread is not None:
-        error = back.continuous((scan.image - restored.pseudo_healthy).abs()).array[one.inside]
-        spread = back.continuous(restored.spread).array[one.inside]
+    if restoration.spread is not None:
+        error = back.continuous((scan.image - restoration.pseudo_healthy).abs()).array[one.inside]
+        spread = back.continuous(restoration.spread).array[one.inside]
         healthy = ~one.labels
         correlation = float(stats.spearmanr(spread[healthy][::50], error[healthy][::50]).statistic)
     return Scored(back.continuous(on_model).array[one.inside], correlation)
@@ -182,8 +205,12 @@ def main() -> None:
     for case in read_cases(arguments.cases):
         print(f"preparing {case.subject} {case.sequence}", file=sys.stderr)
         cases.append(prepared(detector.prepare, case))
+    restore_case = functools.cache(lambda number, config: restored(network, cases[number].scan, config))
     chosen = {name: made for name, made in variants().items() if arguments.only is None or name in arguments.only}
-    print_table((name, figures(cases, [score(network, one, *made) for one in cases])) for name, made in chosen.items())
+    print_table(
+        (name, figures(cases, [score(one, restore_case(number, how), config) for number, one in enumerate(cases)]))
+        for name, (how, config) in chosen.items()
+    )
 
 
 if __name__ == "__main__":

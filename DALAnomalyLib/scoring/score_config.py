@@ -33,6 +33,9 @@ class ScoreConfig:
         mean_filter: the same for the mean filter.
         mean_passes: how often the mean filter is applied; twice is close to a Gaussian, without the corners of a cube.
         mask_erosion: the same for the erosion of the brain mask.
+        guided_filter: the same for the guided filter, which comes last: it smooths the score along the scan's edges,
+            and fills what the eroded mask took away from beside it, where the scan looks alike. Not in the paper.
+        guided_epsilon: variance of the standardised scan within the cube below which it counts as flat.
         sign: which differences image - pseudo-healthy count: all, only brighter ("positive") or only darker ones
             ("negative"), or "typical": the side on which most lesions of the scan's sequence lie, see `for_sequence`.
             For "intensity", "negative" means that dark is anomalous.
@@ -49,6 +52,8 @@ class ScoreConfig:
     mean_filter: int = 9
     mean_passes: int = 1
     mask_erosion: int = 3
+    guided_filter: int = 0
+    guided_epsilon: float = 0.01
     sign: SignChoice = "absolute"
 
     def __post_init__(self) -> None:
@@ -59,9 +64,9 @@ class ScoreConfig:
         _check_size("minimum_filter", self.minimum_filter)
         _check_size("mean_filter", self.mean_filter)
         _check_size("mask_erosion", self.mask_erosion)
-        if not 0 < self.difference_power < math.inf:
-            msg = f"score option difference_power is {self.difference_power!r}; give a positive number"
-            raise UsageError(msg)
+        _check_size("guided_filter", self.guided_filter)
+        _check_positive("difference_power", self.difference_power)
+        _check_positive("guided_epsilon", self.guided_epsilon)
         if self.mean_passes < 1:
             msg = f"score option mean_passes is {self.mean_passes!r}; give at least 1, or mean_filter 0 to turn it off"
             raise UsageError(msg)
@@ -81,6 +86,12 @@ class ScoreConfig:
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
         msg = f"score option {name} is {value!r}; choose one of {', '.join(choices)}"
+        raise UsageError(msg)
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        msg = f"score option {name} is {value!r}; give a positive number"
         raise UsageError(msg)
 
 

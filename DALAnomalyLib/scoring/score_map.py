@@ -1,4 +1,4 @@
-"""The anomaly map of a scan: score, minimum filter, mean filter, eroded brain mask (section 3.5.2)."""
+"""The anomaly map of a scan: score, minimum filter, mean filter, eroded brain mask (section 3.5.2), guided filter."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from torch import Tensor
 
 from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.scoring.anomaly_scores import hybrid_score, intensity_score, l1_score, ssim_score
-from DALAnomalyLib.scoring.filters import erode_mask, mean_filter, minimum_filter, opening
+from DALAnomalyLib.scoring.filters import erode_mask, guided_filter, mean_filter, minimum_filter, opening
 from DALAnomalyLib.scoring.score_config import ScoreConfig
 
 
 def score_map(image: Tensor, healthy: Tensor, brain: Tensor, config: ScoreConfig) -> Tensor:
-    """Score every voxel and suppress noise, unevenness and the brain's boundary, in the order of the paper.
+    """Score every voxel; suppress noise, unevenness and the brain's boundary in the paper's order; follow the edges.
 
     Args:
         image: x, (B, 1, D, H, W), standardised to [0, 1].
@@ -20,7 +20,8 @@ def score_map(image: Tensor, healthy: Tensor, brain: Tensor, config: ScoreConfig
         config: which score and which kernel sizes, in voxels of this grid.
 
     Returns:
-        Float32 (B, 1, D, H, W), unitless, at least 0 and 0 outside the eroded brain.
+        Float32 (B, 1, D, H, W), unitless, at least 0; 0 outside the eroded brain or, with a guided filter,
+        outside the brain.
 
     Raises:
         GeometryError: the shapes differ, or the grid is smaller than a kernel.
@@ -31,7 +32,8 @@ def score_map(image: Tensor, healthy: Tensor, brain: Tensor, config: ScoreConfig
     score = narrow(score, config.minimum_filter)
     for _ in range(config.mean_passes):
         score = mean_filter(score, config.mean_filter)
-    return score * erode_mask(brain > 0, config.mask_erosion)
+    score = score * erode_mask(brain > 0, config.mask_erosion)
+    return guided_filter(score, image, brain, config.guided_filter, config.guided_epsilon)
 
 
 def _score(image: Tensor, healthy: Tensor, brain: Tensor, config: ScoreConfig) -> Tensor:

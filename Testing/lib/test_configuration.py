@@ -55,7 +55,7 @@ def test_every_field_survives_the_way_through_plain_values(through) -> None:
             restoration_input="image_edges",
             modality_reuse=False,
         ),
-        score=ScoreConfig("ssim", "gaussian11", 1.5, 5, True, 7, 2, 9, "positive"),
+        score=ScoreConfig("ssim", "gaussian11", 1.5, 5, True, 7, 2, 9, 5, 0.1, "positive"),
         preprocessing=PreprocessingConfig(("n4", "crop"), "greedy", "atlas", second_pass=True, second_outline=False),
         minimum_finding_ml=1.5,
     )

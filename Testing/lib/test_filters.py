@@ -4,7 +4,7 @@ import torch
 from scipy import ndimage
 
 from DALAnomalyLib.errors import GeometryError, UsageError
-from DALAnomalyLib.scoring.filters import erode_mask, mean_filter, minimum_filter, weighted_mean
+from DALAnomalyLib.scoring.filters import erode_mask, guided_filter, mean_filter, minimum_filter, weighted_mean
 
 SHAPE = (11, 14, 12)
 DEVICES = [
@@ -125,3 +125,75 @@ def test_volumes_of_a_batch_do_not_mix() -> None:
     for apply in (minimum_filter, mean_filter):
         together = apply(torch.cat((first, second)), 3)
         assert torch.equal(together, torch.cat((apply(first, 3), apply(second, 3))))
+
+
+def ellipsoid() -> np.ndarray:
+    centred = [(index - (size - 1) / 2) / (size / 2 - 1) for index, size in zip(np.indices(SHAPE), SHAPE, strict=True)]
+    return sum(axis**2 for axis in centred) <= 1
+
+
+def guided(score: np.ndarray, guide: np.ndarray, brain: np.ndarray, size: int = 5, epsilon: float = 0.01) -> np.ndarray:
+    return single(guided_filter(batch(score), batch(guide), batch(brain), size, epsilon))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("size", "epsilon"), [(3, 0.01), (7, 1e-4), (9, 1.0)])
+def test_guided_filter_fits_a_line_in_every_cube(size: int, epsilon: float, device: str) -> None:
+    """Against the definition, voxel by voxel: least squares with a ridge on the slope alone, then the mean of lines."""
+    score, guide, brain = random_score(1), random_score(2), ellipsoid()
+    lines = {}
+    radius = size // 2
+    cubes = {
+        tuple(at): tuple(slice(max(i - radius, 0), i + radius + 1) for i in at) for at in np.argwhere(brain).tolist()
+    }
+    for at, cube in cubes.items():
+        x, y = guide[cube][brain[cube]].astype(np.float64), score[cube][brain[cube]].astype(np.float64)
+        ridge = np.array([[np.mean(x * x) + epsilon, np.mean(x)], [np.mean(x), 1]])
+        lines[at] = np.linalg.solve(ridge, [np.mean(x * y), np.mean(y)])
+    expected = np.zeros(SHAPE)
+    for at in lines:
+        near = [
+            line for other, line in lines.items() if max(abs(a - b) for a, b in zip(at, other, strict=True)) <= radius
+        ]
+        slope, offset = np.mean(near, axis=0)
+        expected[at] = max(slope * guide[at] + offset, 0)
+    # a rim without brain, so that there is none to mirror
+    padded = [batch(np.pad(array, radius), device) for array in (score, guide, brain)]
+    result = single(guided_filter(*padded, size, epsilon))[(slice(radius, -radius),) * 3]
+    np.testing.assert_allclose(result, expected, rtol=0, atol=2e-5)
+    assert np.count_nonzero(result) > 0.9 * brain.sum()
+
+
+def test_guided_filter_keeps_a_score_that_follows_the_scan_and_evens_out_one_on_a_flat_scan() -> None:
+    guide, brain = random_score(3), np.ones(SHAPE, bool)
+    np.testing.assert_allclose(guided(0.5 * guide, guide, brain, epsilon=1e-6), 0.5 * guide, atol=1e-4)
+    score = random_score(4)
+    expected = ndimage.uniform_filter(ndimage.uniform_filter(score, 5), 5)
+    np.testing.assert_allclose(guided(score, np.full(SHAPE, 0.5, np.float32), brain), expected, atol=1e-5)
+
+
+def test_guided_filter_brings_a_blurred_score_back_to_the_edges_of_the_scan_up_to_the_brains_rim() -> None:
+    brain = np.zeros(SHAPE, bool)
+    brain[1:-1, 1:-1, 1:-1] = True
+    lesion = np.zeros(SHAPE, bool)
+    lesion[1:6, 4:10, 3:9] = True  # it touches the rim
+    scan = np.where(lesion, 0.9, 0.4).astype(np.float32) * brain
+    rimless = single(erode_mask(batch(brain), 3))
+    blurred = ndimage.uniform_filter(lesion.astype(np.float32), 5) * rimless
+    result = guided(blurred, scan, brain)
+
+    def contrast(score: np.ndarray) -> float:
+        return score[4, 4:10, 5].mean() / score[4, [3, 10], 5].mean()
+
+    assert contrast(result) > 1.5 * contrast(blurred) > 1.5 * contrast(ndimage.uniform_filter(blurred, 5))
+    assert result[1, 6, 5] > 0.3 > blurred[1, 6, 5] == 0
+    assert not result[~brain].any()
+
+
+def test_guided_filter_refuses_like_the_others() -> None:
+    score = batch(random_score())
+    assert torch.equal(guided_filter(score, score, score, 0, 0.01), score)
+    with pytest.raises(UsageError, match="kernel size is 4"):
+        guided_filter(score, score, score, 4, 0.01)
+    with pytest.raises(GeometryError, match="too small for a kernel of 25"):
+        guided_filter(score, score, score, 25, 0.01)

@@ -12,6 +12,7 @@ from scipy import ndimage
 from skimage import metrics
 
 from DALAnomalyLib.errors import UsageError
+from DALAnomalyLib.scoring.filters import guided_filter
 from DALAnomalyLib.scoring.score_config import ScoreConfig
 from DALAnomalyLib.scoring.score_map import score_map
 
@@ -154,6 +155,16 @@ def test_two_passes_of_the_mean_filter() -> None:
     config = ScoreConfig(kind="l1", minimum_filter=0, mean_filter=5, mean_passes=2, mask_erosion=0)
     expected = ndimage.uniform_filter(ndimage.uniform_filter(np.abs(image - healthy).astype(np.float64), 5), 5)
     np.testing.assert_allclose(ours(image, healthy, brain, config), expected * brain, atol=TOLERANCE)
+
+
+def test_the_guided_filter_comes_last_and_is_guided_by_the_scan() -> None:
+    image, healthy, brain = case(3)
+    config = ScoreConfig(kind="l1", minimum_filter=0, mean_filter=3, mask_erosion=3, guided_filter=5)
+    before = batch(ours(image, healthy, brain, replace(config, guided_filter=0)))
+    expected = guided_filter(before, batch(image), batch(brain), 5, config.guided_epsilon)[0, 0].numpy()
+    result = ours(image, healthy, brain, config)
+    np.testing.assert_array_equal(result, expected)
+    assert (result > 0).sum() > (before > 0).sum()  # the rim has a score again
 
 
 @pytest.mark.parametrize("kind", ["hybrid", "l1"])

@@ -40,8 +40,11 @@ def test_script_of_the_readme_prints_the_findings(tmp_path: Path) -> None:
     assert found, line
     truth = read_map(ROOT / "Resources" / "SampleData" / "sample_lesion.nii.gz")
     lesion_ml = float((truth.array > 0).sum()) * truth.grid.voxel_volume_ml
-    # the recommended threshold is low enough for small findings, so that the outline of a large one is wide
-    assert 0.8 * lesion_ml < float(found[1]) < 1.7 * lesion_ml
+    said = re.search(
+        r"one finding of about (\d+) ml .* its lesion of (\d+) ml", (ROOT / "docs/tutorial.md").read_text("utf-8")
+    )
+    assert said
+    assert (float(found[1]), lesion_ml) == pytest.approx([float(figure) for figure in said.groups()], rel=0.05)
     assert float(found[2]) > 0
 
 

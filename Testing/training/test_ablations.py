@@ -39,6 +39,6 @@ def test_a_finished_run_is_neither_trained_nor_measured_again(tmp_path: Path) ->
     (tmp_path / "ablation.json").write_text('{"AP": 0.5}', encoding="utf-8")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_dictionary(BASE)), encoding="utf-8")
     assert ablations.measured(BASE, None, tmp_path, [], None) == {"AP": 0.5}  # type: ignore[arg-type]
-    other = ablations.variants(BASE)["M pooled"]
+    other = ablations.variants(BASE)["Canny edges"]
     with pytest.raises(UsageError, match="another configuration"):
         ablations.measured(other, None, tmp_path, [], None)  # type: ignore[arg-type]
