@@ -24,6 +24,7 @@ import torch
 from measure_scores import prepared, restored, score
 
 from DALAnomalyCLI.evaluation_cases import Case, read_cases
+from DALAnomalyLib.configuration import GridConfig
 from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.evaluation.metrics import average_precision
 from DALAnomalyLib.network.dal_network import DALNetwork
@@ -44,7 +45,7 @@ VALIDATED = ("average_precision", "healthy_error", "leakage")
 
 
 def variants(base: TrainingConfig) -> dict[str, TrainingConfig]:
-    """By name, what is tried; each differs from `base` in one thing. M is not pooled here: it has a single position."""
+    """By name, what is tried; each differs from `base` in one thing, but for M, which has to be split to be pooled."""
 
     def network(**changes: Any) -> TrainingConfig:
         return replace(base, model=replace(base.model, network=replace(base.model.network, **changes)))
@@ -62,6 +63,9 @@ def variants(base: TrainingConfig) -> dict[str, TrainingConfig]:
             replace(stage, learning_rates=stage.learning_rates | {"sequence_modality": 1.0}) for stage in base.stages
         ]
         return replace(changed, stages=tuple(stages))
+
+    def longer(factor: int) -> TrainingConfig:
+        return replace(base, stages=tuple(replace(stage, steps=factor * stage.steps) for stage in base.stages))
 
     def joint(**changes: float) -> TrainingConfig:
         weights = replace(LossWeights(), **changes)
@@ -81,6 +85,8 @@ def variants(base: TrainingConfig) -> dict[str, TrainingConfig]:
         "Canny edges": network(edge_kind="canny3d"),
         "no edge restoration: the code of A": network(restoration_input="anatomy"),
         "no disentangling: image edges into R_E": network(restoration_input="image_edges"),
+        "M of 2 x 2 x 2 positions": network(modality_widths=(8, 16, 32, 32)),
+        "M of 2 x 2 x 2 positions, pooled": network(modality_widths=(8, 16, 32, 32), modality_pooled=True),
         "one learned M per sequence": with_learned_modality(),
         "code of 32 channels": network(code_channels=32),
         "R_E twice as wide": network(restorer_widths=(32, 64, 128)),
@@ -94,6 +100,10 @@ def variants(base: TrainingConfig) -> dict[str, TrainingConfig]:
         "no bias field, no thick slices": generator(bias_field=0.0, thick_slice_chance=0.0),
         "deformation 6 mm": generator(deformation_mm=6.0),
         "no average of the weights": replace(base, ema_decay=0.0),
+        "half the learning rate": replace(base, learning_rate=base.learning_rate / 2),
+        "twice the learning rate": replace(base, learning_rate=base.learning_rate * 2),
+        "twice as many steps": longer(2),
+        "voxels of 3.6 mm": replace(base, model=replace(base.model, grid=GridConfig((44, 56, 44), (3.6, 3.6, 3.6)))),
     }
 
 
