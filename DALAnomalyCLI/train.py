@@ -18,7 +18,8 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the run's last checkpoint.")] = False,
     start: Annotated[
-        Path | None, typer.Option(help="Checkpoint of another run; begin with its weights and landmarks.")
+        Path | None,
+        typer.Option(help="Checkpoint of another run, or model file; begin with its weights and landmarks."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     devices: Annotated[int, typer.Option(help="Processes, one per GPU or share of the CPU.", min=1)] = 1,

@@ -1,10 +1,11 @@
 """Average the weights of several checkpoints of one network into a new checkpoint (stochastic weight averaging).
 
     python training/average_checkpoints.py FIRST.pt SECOND.pt ... -o MEAN.pt
+    python training/average_checkpoints.py Resources/Models/default.dalmodel FURTHER.pt -o MEAN.pt
 
 The checkpoints must continue one another (`--start`), so that their weights mean the same: Izmailov et al., Averaging
-Weights Leads to Wider Optima and Better Generalization, UAI 2018. Configuration, landmarks and record are the last's,
-but for the steps: every checkpoint counts those of its own run, and the mean has been through all.
+Weights Leads to Wider Optima and Better Generalization, UAI 2018. All but the last may be model files. Configuration,
+landmarks and record are the last's, but for the steps: each counts its own run's, and the mean has been through all.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 
 from DALAnomalyLib.errors import DALAnomalyError, UsageError
-from DALAnomalyTraining.checkpoint import load_checkpoint, save_checkpoint, weights_of
+from DALAnomalyTraining.checkpoint import load_beginning, load_checkpoint, save_checkpoint, weights_of
 
 
 def averaged(paths: list[Path]) -> dict[str, Any]:
@@ -27,7 +28,8 @@ def averaged(paths: list[Path]) -> dict[str, Any]:
         InputError: One cannot be read.
         UsageError: They are of different networks, or of different intensity scales.
     """
-    contents = [load_checkpoint(path, torch.device("cpu")) for path in paths]
+    cpu = torch.device("cpu")
+    contents = [*(load_beginning(path, cpu) for path in paths[:-1]), load_checkpoint(paths[-1], cpu)]
     states = [weights_of(content) for content in contents]
     for path, content, state in zip(paths, contents, states, strict=True):
         shapes = {name: value.shape for name, value in state.items()}

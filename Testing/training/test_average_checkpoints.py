@@ -16,12 +16,17 @@ from DALAnomalyTraining.checkpoint import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 Content = dict[str, Any]
+CPU = torch.device("cpu")
 
 
 def average(folder: Path, *contents: Content) -> subprocess.CompletedProcess[str]:
     paths = [folder / f"{number}.pt" for number in range(len(contents))]
     for path, content in zip(paths, contents, strict=True):
         save_checkpoint(path, content)
+    return average_files(folder, *paths)
+
+
+def average_files(folder: Path, *paths: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "training" / "average_checkpoints.py"), *map(str, paths)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "training")])}
     return subprocess.run(
@@ -43,11 +48,31 @@ def content(value: float, step: int, average: bool = True) -> Content:
 def test_the_mean_of_the_averaged_weights_with_the_record_of_the_last(tmp_path: Path) -> None:
     done = average(tmp_path, content(1.0, 10), content(4.0, 20, average=False), content(7.0, 30))
     assert done.returncode == 0, done.stderr
-    made = load_checkpoint(tmp_path / "mean.pt", torch.device("cpu"))
+    made = load_checkpoint(tmp_path / "mean.pt", CPU)
     assert made["average"]["weight"].unique().tolist() == [4.0]
     assert made["network"]["weight"].unique().tolist() == [4.0]
     assert made["config"] == {"seed": 30}
     assert made["step"] == 60
+
+
+def test_a_model_file_and_a_run_that_began_with_it(tmp_path: Path, finished_run: Any) -> None:
+    last = load_checkpoint(finished_run.folder / "last.pt", CPU)
+    further = {name: value + 1 for name, value in last["average"].items()}
+    save_checkpoint(tmp_path / "further.pt", last | {"network": further, "average": further, "step": 7})
+    done = average_files(tmp_path, finished_run.folder / "model.dalmodel", tmp_path / "further.pt")
+    assert done.returncode == 0, done.stderr
+    made = load_checkpoint(tmp_path / "mean.pt", CPU)
+    assert made["step"] == last["step"] + 7
+    for name, value in last["average"].items():
+        torch.testing.assert_close(made["average"][name], value + 0.5, rtol=1e-3, atol=1e-3)
+
+
+def test_a_model_file_cannot_come_last(tmp_path: Path, finished_run: Any) -> None:
+    """It does not say with which configuration and data the mean was trained."""
+    done = average_files(tmp_path, finished_run.folder / "last.pt", finished_run.folder / "model.dalmodel")
+    assert done.returncode != 0
+    assert "model.dalmodel is not a readable checkpoint" in done.stderr
+    assert not (tmp_path / "mean.pt").exists()
 
 
 @pytest.mark.parametrize(

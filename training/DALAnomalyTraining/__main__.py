@@ -17,7 +17,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="pack made by `dal-anomaly prepare`")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="continue from the run's last checkpoint")
-    parser.add_argument("--start", type=Path, help="checkpoint of another run whose weights this one begins with")
+    parser.add_argument("--start", type=Path, help="checkpoint of another run, or model file, to begin with")
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--devices", type=int, default=1, help="processes, one per GPU or CPU share")
     parser.add_argument("--until", type=int, help="stop after this many steps of the whole run")

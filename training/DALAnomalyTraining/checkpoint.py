@@ -1,7 +1,8 @@
-"""Checkpoints of a training run: written atomically, read without executing anything."""
+"""Checkpoints of a training run: written atomically, read without executing anything; model files to begin with."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from DALAnomalyLib.errors import InputError
+from DALAnomalyLib.model_store import load_model
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -33,6 +35,25 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
         # PyTorch's own message advises to execute what an untrusted file contains
-        msg = f"{path} is not a readable checkpoint ({type(error).__name__}); train without --resume to start again"
+        reason = type(error).__name__
+        msg = f"{path} is not a readable checkpoint ({reason}); give a run's best.pt or last.pt, or train without it"
         raise InputError(msg) from error
     return content
+
+
+def load_beginning(path: Path, device: torch.device) -> dict[str, Any]:
+    """What another run can begin with: weights, landmarks and steps, of a checkpoint or of a model file (`.dalmodel`).
+
+    Raises:
+        InputError: There is no such checkpoint or it is damaged.
+        ModelFileError: The same of a model file.
+    """
+    if path.suffix != ".dalmodel":
+        return load_checkpoint(path, device)
+    model = load_model(path, device)
+    return {
+        "network": model.network.state_dict(),
+        "average": None,
+        "landmarks": {name: dataclasses.asdict(each) for name, each in model.metadata.landmarks.items()},
+        "step": model.metadata.training.get("steps", 0),
+    }

@@ -32,7 +32,7 @@ def train(
         devices: Processes.
         until: Stop after this many steps of the whole run.
         quiet: No progress bar.
-        start: Checkpoint of another run whose weights and landmarks this one begins with.
+        start: Checkpoint of another run, or model file, whose weights and landmarks this one begins with.
     """
     pack = Pack(data)
     trainer = Trainer(load_training_config(config), pack, output, Hardware(accelerator, devices))

@@ -21,7 +21,7 @@ from DALAnomalyLib.configuration import to_dictionary
 from DALAnomalyLib.errors import InputError, UsageError
 from DALAnomalyLib.network.dal_network import DALNetwork
 from DALAnomalyLib.preprocessing.intensity_standardisation import Landmarks
-from DALAnomalyTraining.checkpoint import load_checkpoint, save_checkpoint, weights_of
+from DALAnomalyTraining.checkpoint import load_beginning, load_checkpoint, save_checkpoint, weights_of
 from DALAnomalyTraining.generator.pair_generator import PairGenerator
 from DALAnomalyTraining.montage import save_montage
 from DALAnomalyTraining.moving_average import MovingAverage
@@ -131,7 +131,7 @@ class Trainer:
             resume: Continue from the run's last checkpoint, step-exactly.
             until: Stop after this step of the whole run.
             quiet: No progress bar.
-            start: Begin a new run with the (averaged) weights and landmarks of another run's checkpoint.
+            start: Begin a new run with the (averaged) weights and landmarks of a checkpoint or of a model file.
         """
         self._start(resume, start)
         log = RunLog(self.run, self.step) if self.fabric.is_global_zero else None
@@ -267,12 +267,12 @@ class Trainer:
         save_checkpoint(self.run / name, content)
 
     def _take_weights(self, path: Path) -> None:
-        content = load_checkpoint(path, self.fabric.device)
+        content = load_beginning(path, self.fabric.device)
         state = weights_of(content)
         try:
             self.network.load_state_dict(state)
         except RuntimeError as error:
-            msg = f"{path} holds another network than this configuration's; start from a checkpoint of the same model"
+            msg = f"{path} holds another network than this configuration's; start from one of the same model"
             raise UsageError(msg) from error
         if self.average is not None:
             self.average.network.load_state_dict(state)
