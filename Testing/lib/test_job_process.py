@@ -45,13 +45,14 @@ run._detect = wait
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None"
 
 TALKATIVE = """
-import os
-from DALAnomalyLib.job import run
+import os, time
+from DALAnomalyLib.job import events, run
 real = run._record
 
 def record(*given):
     print("a library prints")
     os.write(1, b"so does C code\\n")
+    time.sleep(1.5 * events.HEARTBEAT_SECONDS)  # a fast machine would be done before the first beat
     return real(*given)
 
 run._record = record
