@@ -51,6 +51,7 @@ def variants() -> dict[str, tuple[RestorationConfig, ScoreConfig]]:
     score = replace(default, difference_power=2.0, mean_passes=2, mask_erosion=3, guided_filter=0)
     return {
         "default": (restoration, default),
+        "default, two views": (replace(restoration, views=2), default),
         "default, all differences": (restoration, replace(default, sign="absolute")),
         "default, power 1": (restoration, replace(default, difference_power=1.0)),
         "default, power 2": (restoration, replace(default, difference_power=2.0)),

@@ -75,7 +75,7 @@ def test_what_is_saved_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, mo
 
 
 def refuse(path: Path) -> None:
-    with pytest.raises(InputError, match=rf"{path.name} is not a readable checkpoint \(\w+\); give a run's best\.pt"):
+    with pytest.raises(InputError, match=rf"{path.name} is not a readable checkpoint \(\w+\); name another, or begin"):
         load_checkpoint(path, CPU)
 
 

@@ -36,7 +36,7 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     except Exception as error:
         # PyTorch's own message advises to execute what an untrusted file contains
         reason = type(error).__name__
-        msg = f"{path} is not a readable checkpoint ({reason}); give a run's best.pt or last.pt, or train without it"
+        msg = f"{path} is not a readable checkpoint ({reason}); name another, or begin without --resume or --start"
         raise InputError(msg) from error
     return content
 
