@@ -121,6 +121,9 @@ class RestorationConfig:
     tone_pieces: int = 0
     """Match the healthy image's brightness to the scan's in so many groups of voxels, dark to bright, which stand for
     tissues; 0 turns it off."""
+    typical_looks: bool = False
+    """Match tones in groups by the look of the restored anatomy on a typical scan of every sequence as well: tissues
+    that the scan's own M paints alike differ there. Needs `tone_pieces`, and a model that knows its training scans."""
     drift_mm: float = 0.0
     """Follow differences that drift this slowly through the brain (standard deviation of the smoothing in mm), as a
     bias field or another scanner makes them; 0 turns it off."""
@@ -131,6 +134,9 @@ class RestorationConfig:
                 f"restoration with views {self.views}, tone_pieces {self.tone_pieces}, drift_mm {self.drift_mm}; "
                 "views are 1, 2 or 6, tone_pieces 0 or at least 2, drift_mm not negative"
             )
+            raise UsageError(msg)
+        if self.typical_looks and not self.tone_pieces:
+            msg = "restoration with typical_looks and without tone_pieces; there is nothing to match, give tone_pieces"
             raise UsageError(msg)
 
 
@@ -165,7 +171,7 @@ PRESETS: dict[str, ModelConfig] = {
             combiner_widths=(32, 8),
             modality_widths=(16, 32, 64, 64, 64),
         ),
-        restoration=RestorationConfig(views=6, tone_pieces=6, drift_mm=25.0),
+        restoration=RestorationConfig(views=6, tone_pieces=6, typical_looks=True, drift_mm=25.0),
         score=ScoreConfig(
             difference_power=1.5,
             minimum_filter=3,

@@ -233,8 +233,9 @@ class Detector:
     def _restored(self, prepared: PreparedScan, run: _Run) -> Restoration:
         known = self.metadata.config.network.sequences
         index = torch.tensor([known.index(prepared.sequence)], device=self.device)
-        with cancellable(self._model.network, run.cancel):
-            return restore(self._model.network, prepared.image, prepared.brain, index, self.metadata.config.restoration)
+        model, config = self._model, self.metadata.config.restoration
+        with cancellable(model.network, run.cancel):
+            return restore(model.network, prepared.image, prepared.brain, index, config, model.typical)
 
     def _judged(self, prepared: PreparedScan, restoration: Restoration) -> Verdict | None:
         """Whether the scan looks like those of training; None where the model does not say how those look."""

@@ -15,6 +15,8 @@ from DALAnomalyLib.scoring.filters import weighted_mean
 
 _ROUNDS = 5
 """Reweighting has settled by then."""
+_TURNS = 3
+"""So do the shifts by several images."""
 _OUTLIER = 2.0
 """Differences beyond so many robust standard deviations count nothing."""
 _DEVIATION_OF_MEDIAN = 1.4826
@@ -24,33 +26,40 @@ _FEW = 0.02
 """Where less than this share of the neighbourhood counts, the drift fades to 0."""
 
 
-def match_tones(healthy: Tensor, image: Tensor, brain: Tensor, pieces: int) -> Tensor:
+def match_tones(healthy: Tensor, image: Tensor, brain: Tensor, pieces: int, others: Tensor | None = None) -> Tensor:
     """Shift dark, middle and bright voxels of the healthy image to where the scan has them.
 
     The voxels are grouped by their healthy intensity, as many in each group; the robust mean difference of each group
     is applied at the group's median and linearly in between. Healthy intensity stands for tissue, so that this is a
-    gain and offset per tissue.
+    gain and offset per tissue. Tissues that M paints alike though the scan does not can be told apart in `others`: the
+    voxels are then grouped by each of these images as well, in turns until all shifts have settled (backfitting).
 
     Args:
         healthy: x_r, float32 (B, 1, D, H, W), in [0, 1].
         image: x, the same shape and scale.
         brain: The same shape, 0 or 1.
         pieces: Number of groups, at least 2.
+        others: (B, k, D, H, W), the same restored anatomy painted with other modality vectors.
 
     Returns:
         The shifted x_r, clamped to [0, 1], 0 outside the brain.
     """
-    return torch.stack([_matched(*one, pieces) for one in zip(healthy, image, brain > 0, strict=True)])
+    guides = healthy if others is None else torch.cat([healthy, others], dim=1)
+    return torch.stack([_matched(*one, pieces) for one in zip(healthy, guides, image, brain > 0, strict=True)])
 
 
-def _matched(healthy: Tensor, image: Tensor, inside: Tensor, pieces: int) -> Tensor:
+def _matched(healthy: Tensor, guides: Tensor, image: Tensor, inside: Tensor, pieces: int) -> Tensor:
     if int(inside.sum()) < pieces:
         return healthy
-    values, order = healthy[inside].sort()
-    differences = image[inside][order] - values
-    groups = zip(values.tensor_split(pieces), differences.tensor_split(pieces), strict=True)
-    knots, shifts = (torch.stack(rows) for rows in zip(*((v.median(), _centre(d)) for v, d in groups), strict=True))
-    return ((healthy + _interpolated(healthy, knots, shifts)).clamp(0, 1) * inside).to(healthy.dtype)
+    turns = _TURNS if len(guides) > 1 else 1
+    matched = healthy
+    for guide in guides.repeat(turns, 1, 1, 1)[:, None]:
+        values, order = guide[inside].sort()
+        differences = (image - matched)[inside][order]
+        groups = zip(values.tensor_split(pieces), differences.tensor_split(pieces), strict=True)
+        knots, shifts = (torch.stack(rows) for rows in zip(*((v.median(), _centre(d)) for v, d in groups), strict=True))
+        matched = (matched + _interpolated(guide, knots, shifts)).clamp(0, 1)
+    return (matched * inside).to(healthy.dtype)
 
 
 def _centre(differences: Tensor) -> Tensor:

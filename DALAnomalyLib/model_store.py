@@ -71,6 +71,14 @@ class Model:
     reference: Mapping[str, SequenceReference] = field(default_factory=dict)
     """What the training scans of every sequence look like; empty in model files that do not say."""
 
+    @property
+    def typical(self) -> Tensor | None:
+        """Mean M of each sequence's training scans, float32 (s, m); None in model files that do not say."""
+        if not self.reference:
+            return None
+        centres = torch.stack([each.centre for each in self.reference.values()])
+        return centres.to(next(self.network.parameters()).device)
+
 
 def save_model(
     path: Path,
@@ -118,6 +126,9 @@ def load_model(path: Path | None = None, device: torch.device | None = None) -> 
         templates = {name: value.float() for name, value in tensors["templates"].items()}
         _check_complete(metadata, templates)
         reference = _reference(tensors, network)
+        if metadata.config.restoration.typical_looks and not reference:
+            msg = "its restoration matches typical looks, but there are no statistics of training scans"
+            raise ValueError(msg)
     except _UNFIT as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         msg = f"{path} does not fit this version of DALAnomaly ({reason}); use a model made for it"

@@ -26,7 +26,7 @@ from DALAnomalyCLI.evaluation_cases import Case, read_cases
 from DALAnomalyLib.configuration import RestorationConfig, preset
 from DALAnomalyLib.detector import Detector
 from DALAnomalyLib.evaluation.metrics import count_detections
-from DALAnomalyLib.model_store import load_model
+from DALAnomalyLib.model_store import Model, load_model
 from DALAnomalyLib.network.dal_network import DALNetwork, Restoration
 from DALAnomalyLib.preprocessing.chain import ScanRequest
 from DALAnomalyLib.preprocessing.pipeline import PreparedScan
@@ -47,11 +47,16 @@ def variants() -> dict[str, tuple[RestorationConfig, ScoreConfig]]:
     """By name: the paper's score, the default, other choices of each of its steps, and of each of those before it."""
     restoration, default = DEFAULT.restoration, DEFAULT.score
     one_pass = RestorationConfig()
-    # what was the default before the guided filter
+    # what was the default before the guided filter and before typical looks
     score = replace(default, difference_power=2.0, mean_passes=2, mask_erosion=3, guided_filter=0)
+    before = replace(restoration, typical_looks=False)
     return {
         "default": (restoration, default),
         "default, two views": (replace(restoration, views=2), default),
+        "default, no typical looks": (before, default),
+        "default, 4 pieces": (replace(restoration, tone_pieces=4), default),
+        "default, 8 pieces": (replace(restoration, tone_pieces=8), default),
+        "default, no drift": (replace(restoration, drift_mm=0.0), default),
         "default, all differences": (restoration, replace(default, sign="absolute")),
         "default, power 1": (restoration, replace(default, difference_power=1.0)),
         "default, power 2": (restoration, replace(default, difference_power=2.0)),
@@ -66,32 +71,32 @@ def variants() -> dict[str, tuple[RestorationConfig, ScoreConfig]]:
         "default, mask eroded by 3": (restoration, replace(default, mask_erosion=3)),
         "default, mask eroded by 7": (restoration, replace(default, mask_erosion=7)),
         "default, difference alone": (restoration, replace(default, kind="l1")),
-        "not guided": (restoration, score),
-        "not guided, power 1.5": (restoration, replace(score, difference_power=1.5)),
+        "not guided": (before, score),
+        "not guided, power 1.5": (before, replace(score, difference_power=1.5)),
         "paper": (one_pass, PAPER_SCORE),
         "paper, all differences": (one_pass, replace(PAPER_SCORE, sign="absolute")),
         "before: minimum 3, mean 7": (one_pass, replace(PAPER_SCORE, mean_filter=7)),
-        "one view": (replace(restoration, views=1), score),
-        "two views": (replace(restoration, views=2), score),
-        "no tone curve": (replace(restoration, tone_pieces=0), score),
-        "no drift": (replace(restoration, drift_mm=0.0), score),
-        "no tone curve, no drift": (replace(restoration, tone_pieces=0, drift_mm=0.0), score),
-        "drift 15 mm": (replace(restoration, drift_mm=15.0), score),
-        "drift 40 mm": (replace(restoration, drift_mm=40.0), score),
-        "power 1": (restoration, replace(score, difference_power=1.0)),
-        "power 3": (restoration, replace(score, difference_power=3.0)),
-        "no opening": (restoration, replace(score, opening=False)),
-        "no minimum filter": (restoration, replace(score, minimum_filter=0)),
-        "opening 5": (restoration, replace(score, minimum_filter=5)),
-        "one mean": (restoration, replace(score, mean_passes=1)),
-        "one mean 9": (restoration, replace(score, mean_passes=1, mean_filter=9)),
-        "two means 5": (restoration, replace(score, mean_filter=5)),
-        "two means 9": (restoration, replace(score, mean_filter=9)),
-        "all differences": (restoration, replace(score, sign="absolute")),
-        "difference alone": (restoration, replace(score, kind="l1")),
-        "SSIM alone": (restoration, replace(score, kind="ssim")),
-        "SSIM Gaussian 11": (restoration, replace(score, ssim_window="gaussian11")),
-        "mask eroded by 5": (restoration, replace(score, mask_erosion=5)),
+        "one view": (replace(before, views=1), score),
+        "two views": (replace(before, views=2), score),
+        "no tone curve": (replace(before, tone_pieces=0), score),
+        "no drift": (replace(before, drift_mm=0.0), score),
+        "no tone curve, no drift": (replace(before, tone_pieces=0, drift_mm=0.0), score),
+        "drift 15 mm": (replace(before, drift_mm=15.0), score),
+        "drift 40 mm": (replace(before, drift_mm=40.0), score),
+        "power 1": (before, replace(score, difference_power=1.0)),
+        "power 3": (before, replace(score, difference_power=3.0)),
+        "no opening": (before, replace(score, opening=False)),
+        "no minimum filter": (before, replace(score, minimum_filter=0)),
+        "opening 5": (before, replace(score, minimum_filter=5)),
+        "one mean": (before, replace(score, mean_passes=1)),
+        "one mean 9": (before, replace(score, mean_passes=1, mean_filter=9)),
+        "two means 5": (before, replace(score, mean_filter=5)),
+        "two means 9": (before, replace(score, mean_filter=9)),
+        "all differences": (before, replace(score, sign="absolute")),
+        "difference alone": (before, replace(score, kind="l1")),
+        "SSIM alone": (before, replace(score, kind="ssim")),
+        "SSIM Gaussian 11": (before, replace(score, ssim_window="gaussian11")),
+        "mask eroded by 5": (before, replace(score, mask_erosion=5)),
     }
 
 
@@ -126,10 +131,12 @@ class Scored:
     """Spearman's, of the spread with |x - x_r| in healthy brain; NaN with one view."""
 
 
-def restored(network: DALNetwork, scan: PreparedScan, config: RestorationConfig) -> Restoration:
+def restored(
+    network: DALNetwork, scan: PreparedScan, config: RestorationConfig, typical: torch.Tensor | None = None
+) -> Restoration:
     """The pseudo-healthy image of one case, as `config` says."""
     sequence = torch.tensor([network.config.network.sequences.index(scan.sequence)])
-    return restore(network, scan.image, scan.brain, sequence, config)
+    return restore(network, scan.image, scan.brain, sequence, config, typical)
 
 
 def score(one: Prepared, restoration: Restoration, config: ScoreConfig) -> Scored:
@@ -176,13 +183,13 @@ def _groups(rows: Rows, lesions: bool) -> Mapping[tuple[str, str], Rows]:
     return {key: [row for row in chosen if (row[0].case.dataset, row[0].scan.sequence) == key] for key in keys}
 
 
-def load(model: Path | None, checkpoint: Path | None) -> tuple[Detector, DALNetwork]:
-    """The detector of a model file, and its network, with the weights of a checkpoint of the same network if given."""
+def load(model: Path | None, checkpoint: Path | None) -> tuple[Detector, Model]:
+    """The detector of a model file, and the model, with the weights of a checkpoint of the same network if given."""
     loaded = load_model(model, torch.device("cpu"))
     if checkpoint is not None:
         content = load_checkpoint(checkpoint, torch.device("cpu"))
         loaded.network.load_state_dict(weights_of(content))
-    return Detector(loaded, torch.device("cpu")), loaded.network
+    return Detector(loaded, torch.device("cpu")), loaded
 
 
 def print_table(rows: Iterable[tuple[str, Mapping[str, str]]]) -> None:
@@ -201,12 +208,14 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="its weights replace those of the model")
     parser.add_argument("--only", nargs="+", choices=list(variants()), help="these variants")
     arguments = parser.parse_args()
-    detector, network = load(arguments.model, arguments.checkpoint)
+    detector, model = load(arguments.model, arguments.checkpoint)
     cases = []
     for case in read_cases(arguments.cases):
         print(f"preparing {case.subject} {case.sequence}", file=sys.stderr)
         cases.append(prepared(detector.prepare, case))
-    restore_case = functools.cache(lambda number, config: restored(network, cases[number].scan, config))
+    restore_case = functools.cache(
+        lambda number, config: restored(model.network, cases[number].scan, config, model.typical)
+    )
     chosen = {name: made for name, made in variants().items() if arguments.only is None or name in arguments.only}
     print_table(
         (name, figures(cases, [score(one, restore_case(number, how), config) for number, one in enumerate(cases)]))

@@ -47,6 +47,8 @@ class Restoration:
     """Standard deviation of x_r over several views of the scan, (B, 1, D, H, W); without them, None."""
     painted: Tensor | None = None
     """x_r as one pass painted it, where `pseudo_healthy` is more than that."""
+    typical: Tensor | None = None
+    """The same restored anatomy with other modality vectors, (B, k, D, H, W) in [0, 1], where asked for."""
 
     @property
     def one_pass(self) -> Tensor:
@@ -105,16 +107,21 @@ class DALNetwork(nn.Module):
         return image * brain
 
     @torch.inference_mode()
-    def restore(self, image: Tensor, brain: Tensor, sequence: Tensor) -> Restoration:
+    def restore(self, image: Tensor, brain: Tensor, sequence: Tensor, typical: Tensor | None = None) -> Restoration:
         """The pseudo-healthy image of a scan and everything found on the way (Eq. 14).
 
         Args:
             image: x_a, (B, 1, D, H, W) in [0, 1], 0 outside the brain.
             brain: M_brain, (B, 1, D, H, W), 0 or 1.
             sequence: (B,) index into `config.network.sequences`.
+            typical: (k, m), modality vectors with which the restored anatomy is painted as well.
         """
         anatomy = self.extract_anatomy(image, brain)
         edges = self.extract_edges(image, anatomy.image)
         modality = self.extract_modality(image, sequence)
-        pseudo_healthy = self.combine(self.restore_code(anatomy.image, edges), modality, brain)
-        return Restoration(pseudo_healthy.clamp(0, 1), anatomy, edges, modality)
+        code = self.restore_code(anatomy.image, edges)
+        pseudo_healthy = self.combine(code, modality, brain).clamp(0, 1)
+        if typical is None:
+            return Restoration(pseudo_healthy, anatomy, edges, modality)
+        paintings = [self.combine(code, other.expand_as(modality), brain).clamp(0, 1) for other in typical]
+        return Restoration(pseudo_healthy, anatomy, edges, modality, typical=torch.cat(paintings, dim=1))

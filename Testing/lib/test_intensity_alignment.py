@@ -49,6 +49,22 @@ class TestTones:
         matched = match_tones(healthy, image, brain, pieces=6)
         assert mean_error(matched, healthy, brain > 0) < 0.003
 
+    def test_tissues_that_are_painted_alike_are_told_apart_by_another_painting(self) -> None:
+        tissues, brain = head()
+        # M paints the two brighter tissues alike, the scan does not; other vectors paint them apart, in another order
+        healthy = tissues.clamp(max=0.45)
+        image = torch.where(tissues > 0.6, 0.6, tissues) * brain + noise() * brain
+        others = torch.cat([1 - tissues, (0.9 * tissues).clamp(max=0.3)], dim=1) * brain
+        inside = brain > 0
+        assert mean_error(match_tones(healthy, image, brain, pieces=6), image, inside) > 0.04
+        assert mean_error(match_tones(healthy, image, brain, 6, others), image, inside) < 0.012
+
+    def test_a_lesion_is_not_by_another_painting_either(self) -> None:
+        tissues, brain = head()
+        image = torch.where(lesion(), 0.95, tissues + noise()) * brain
+        matched = match_tones(tissues.clamp(max=0.45), image, brain, 6, (1 - tissues) * brain)
+        assert mean_error(matched, tissues, brain > 0) < 0.005
+
     def test_nothing_outside_the_brain_and_nothing_out_of_range(self) -> None:
         healthy, brain = head()
         matched = match_tones(healthy, (healthy + 0.9) * brain, brain, pieces=3)

@@ -201,8 +201,28 @@ def test_what_training_scans_look_like_survives_exactly(path_with_reference: Pat
         assert torch.equal(after.variances, before.variances)
 
 
+def test_typical_scans_are_the_means_of_training_scans(path_with_reference: Path, model: Model) -> None:
+    typical = load_model(path_with_reference).typical
+    assert typical is not None
+    assert torch.equal(typical, reference_for(model).centre.expand(2, -1))
+
+
+def test_typical_looks_need_typical_scans(path_with_reference: Path, path: Path) -> None:
+    restoration = {"views": 2, "tone_pieces": 6, "typical_looks": True, "drift_mm": 25.0}
+    for each in (path_with_reference, path):
+        change_metadata(each, lambda header: header["config"].update(restoration=restoration))
+    assert load_model(path_with_reference).metadata.config.restoration.typical_looks
+    assert_refused(path, "matches typical looks", "use a model made for it")
+
+
+def test_a_file_from_before_there_were_typical_looks_has_none(path: Path) -> None:
+    change_metadata(path, lambda header: header["config"]["restoration"].pop("typical_looks"))
+    assert not load_model(path).metadata.config.restoration.typical_looks
+
+
 def test_a_file_without_it_is_a_file_of_before(path: Path) -> None:
     assert load_model(path).reference == {}
+    assert load_model(path).typical is None
     tensors = torch.load(io.BytesIO(members(path)["weights.pt"]), weights_only=True)
     assert sorted(tensors) == ["network", "templates"]
 

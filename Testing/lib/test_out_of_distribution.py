@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from DALAnomalyLib.configuration import RestorationConfig
 from DALAnomalyLib.detector import Detection, Detector
 from DALAnomalyLib.model_store import Model
 from DALAnomalyLib.out_of_distribution import DISTANCE, FIGURES, SequenceReference, judge
@@ -159,6 +160,16 @@ def detector() -> Detector:
     model = replace(model, reference={"T1": blank, "T2": blank})
     device = torch.device("cpu")
     return Detector(model_that_knows(Detector(model, device), model), device)
+
+
+def test_typical_scans_have_a_say_in_what_is_healthy(detector: Detector) -> None:
+    model = detector._model
+    found = []
+    for typical_looks in (False, True):
+        restoration = RestorationConfig(tone_pieces=6, typical_looks=typical_looks)
+        metadata = replace(model.metadata, config=replace(model.metadata.config, restoration=restoration))
+        found.append(Detector(replace(model, metadata=metadata), detector.device).detect(scan(), "T2"))
+    assert not np.array_equal(found[0].pseudo_healthy.array, found[1].pseudo_healthy.array)
 
 
 def inverted() -> Volume:

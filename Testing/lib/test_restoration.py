@@ -10,6 +10,7 @@ from torch import Tensor
 
 from DALAnomalyLib.configuration import PRESETS, RestorationConfig
 from DALAnomalyLib.errors import UsageError
+from DALAnomalyLib.intensity_alignment import match_tones
 from DALAnomalyLib.network.dal_network import DALNetwork
 from DALAnomalyLib.restoration import restore
 
@@ -69,6 +70,28 @@ def test_mean_and_spread_of_the_views(network: DALNetwork, scan: tuple[Tensor, T
     assert restored.spread[brain > 0].mean() > 1e-3
 
 
+def test_typical_looks_are_averaged_over_the_views_like_x_r(network: DALNetwork, scan: tuple[Tensor, Tensor]) -> None:
+    image, brain = scan
+    typical = torch.randn(2, network.modality_extractor.length, generator=torch.Generator().manual_seed(3))
+    config = RestorationConfig(views=2, tone_pieces=4, typical_looks=True)
+    views = [network.restore(image, brain, SEQUENCE, typical)]
+    views.append(network.restore(image.flip(4), brain.flip(4), SEQUENCE, typical))
+    healthy, looks = (
+        (getattr(views[0], name) + getattr(views[1], name).flip(4)) / 2 for name in ("pseudo_healthy", "typical")
+    )
+    restored = restore(network, image, brain, SEQUENCE, config, typical).pseudo_healthy
+    expected = match_tones(healthy, image, brain, 4, looks)
+    torch.testing.assert_close(restored, expected, atol=1e-5, rtol=0)
+    without = restore(network, image, brain, SEQUENCE, replace(config, typical_looks=False), typical).pseudo_healthy
+    torch.testing.assert_close(without, match_tones(healthy, image, brain, 4), atol=1e-5, rtol=0)
+    assert float((restored - without).abs().mean()) > 1e-3
+
+
+def test_without_typical_scans_there_are_no_typical_looks(network: DALNetwork, scan: tuple[Tensor, Tensor]) -> None:
+    with pytest.raises(UsageError, match="export the model again, or turn it off"):
+        restore(network, *scan, SEQUENCE, RestorationConfig(tone_pieces=4, typical_looks=True))
+
+
 def test_a_brain_cut_by_the_grid_loses_nothing_to_shifts(network: DALNetwork, scan: tuple[Tensor, Tensor]) -> None:
     image = torch.rand(scan[0].shape, generator=torch.Generator().manual_seed(2))
     restored = restore(network, image, torch.ones_like(image), SEQUENCE, RestorationConfig(views=6))
@@ -84,8 +107,13 @@ def test_options_that_mean_nothing_are_refused(values: dict[str, float]) -> None
         RestorationConfig(**values)
 
 
+def test_typical_looks_without_tones_are_refused() -> None:
+    with pytest.raises(UsageError, match="give tone_pieces"):
+        RestorationConfig(typical_looks=True)
+
+
 def test_options_survive_the_way_into_a_model_file() -> None:
     from DALAnomalyLib.configuration import ModelConfig, from_dictionary, to_dictionary
 
-    config = replace(PRESETS["tiny"], restoration=RestorationConfig(views=2, tone_pieces=5, drift_mm=20.0))
+    config = replace(PRESETS["tiny"], restoration=RestorationConfig(views=2, tone_pieces=5, typical_looks=True))
     assert from_dictionary(ModelConfig, to_dictionary(config)) == config

@@ -152,10 +152,16 @@ def test_scores_of_another_configuration(
 ) -> None:
     monkeypatch.setattr(export_module, "CALIBRATION_SUBJECTS", 2)
     monkeypatch.setattr(export_module, "TEMPLATE_SUBJECTS", 2)
-    other = write_config(model={"preset": "tiny", "score": {"mean_filter": 5}, "restoration": {"views": 1}})
+    other = write_config(
+        model={
+            "preset": "tiny",
+            "score": {"mean_filter": 5},
+            "restoration": {"views": 1, "tone_pieces": 4, "typical_looks": True},
+        }
+    )
     metadata = export(finished_run.folder / "last.pt", toy_pack, tmp_path / "other.dalmodel", other)
     assert metadata.config.score.mean_filter == 5
-    assert metadata.config.restoration.views == 1
+    assert (metadata.config.restoration.views, metadata.config.restoration.typical_looks) == (1, True)
     assert load_model(tmp_path / "other.dalmodel", CPU).metadata.config == metadata.config
 
 

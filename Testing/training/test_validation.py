@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from DALAnomalyLib.configuration import ModelConfig, RestorationConfig, preset
+from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.network.dal_network import Anatomy, DALNetwork, Restoration
 from DALAnomalyLib.preprocessing.intensity_standardisation import Landmarks
 from DALAnomalyLib.scoring.score_config import SCORE_KINDS, ScoreConfig
@@ -49,8 +50,9 @@ class KnownNetwork:
         self.evaluated = True
         return self
 
-    def restore(self, images: Tensor, brain: Tensor, sequence: Tensor) -> Restoration:
+    def restore(self, images: Tensor, brain: Tensor, sequence: Tensor, typical: Tensor | None = None) -> Restoration:
         assert self.evaluated
+        self.typical = typical
         assert not torch.is_grad_enabled()
         assert sequence.tolist() == list(range(len(images)))
         given = images[:, 0]
@@ -203,6 +205,18 @@ def test_thresholds_find_the_lesions_for_every_score(validation: Validation) -> 
         found = scores >= thresholds[name]["l1"]
         dice = 2 * float((found & lesion).sum()) / float(found.sum() + lesion.sum())
         assert dice == pytest.approx(measured(validation).figures[f"best_dice_{name}"], abs=1e-3)
+
+
+def test_typical_looks_count_for_thresholds_but_are_not_known_while_training(validation: Validation) -> None:
+    looking = replace(CONFIG, restoration=RestorationConfig(tone_pieces=4, typical_looks=True))
+    network = KnownNetwork(validation._cases, config=looking)
+    validation(network)  # type: ignore[arg-type]
+    assert network.typical is None
+    typical = torch.zeros(2, 8)
+    validation.thresholds(network, typical)  # type: ignore[arg-type]
+    assert network.typical is typical
+    with pytest.raises(UsageError, match="typical_looks needs"):
+        validation.thresholds(network)  # type: ignore[arg-type]
 
 
 def test_pictures_show_every_sequence_of_every_case(validation: Validation) -> None:

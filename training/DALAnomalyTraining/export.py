@@ -59,7 +59,7 @@ def export(checkpoint: Path, pack: Pack, path: Path, config_file: Path | None = 
         version=__version__,
         config=config.model,
         landmarks=landmarks,
-        thresholds=validation.thresholds(network),
+        thresholds={},
         training={
             "data": content["data"],
             "pack_sha256": content["pack"],
@@ -74,9 +74,11 @@ def export(checkpoint: Path, pack: Pack, path: Path, config_file: Path | None = 
     brain = torch.stack([batch.brain[0, 0] for batch in means]).mean(dim=0) > 0.5
     templates = {name: images[row] * brain for row, name in enumerate(config.model.network.sequences)}
     metadata = replace(metadata, tissue_of_class=_tissues_by_intensity(network, means))
+    model = Model(metadata, network.eval(), templates, digest="")
+    model = replace(model, reference=measure_reference(model, training, REFERENCE_SUBJECTS))
+    metadata = replace(metadata, thresholds=validation.thresholds(network, model.typical))
     path.parent.mkdir(parents=True, exist_ok=True)
-    reference = measure_reference(Model(metadata, network.eval(), templates, digest=""), training, REFERENCE_SUBJECTS)
-    save_model(path, metadata, network, templates, reference)
+    save_model(path, metadata, network, templates, model.reference)
     return metadata
 
 

@@ -105,8 +105,8 @@ class Validation:
     def __call__(self, network: DALNetwork) -> ValidationResult:
         """Measure `network`, in evaluation mode, on every case and sequence."""
         network.eval()
-        # further views cost as much each and help all networks alike
-        one_view = dataclasses.replace(network.config.restoration, views=1)
+        # further views cost as much each and help all networks alike; typical looks are known when it is exported
+        one_view = dataclasses.replace(network.config.restoration, views=1, typical_looks=False)
         figures: dict[str, list[float]] = {}
         pooled: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in self.sequences}
         pictures: list[Picture] = []
@@ -127,12 +127,17 @@ class Validation:
         return ValidationResult(result, pictures)
 
     @torch.no_grad()
-    def thresholds(self, network: DALNetwork) -> dict[str, dict[str, float]]:
-        """For every sequence and kind of score the threshold that Dice likes best on these lesions."""
+    def thresholds(self, network: DALNetwork, typical: Tensor | None = None) -> dict[str, dict[str, float]]:
+        """For every sequence and kind of score the threshold that Dice likes best on these lesions.
+
+        Args:
+            network: To measure.
+            typical: (k, m), see `restore`.
+        """
         network.eval()
         pooled: dict[tuple[str, ScoreKind], list[tuple[np.ndarray, np.ndarray]]] = {}
         for case in self._cases:
-            restored, _ = self._restore(network, case, network.config.restoration)
+            restored, _ = self._restore(network, case, network.config.restoration, typical)
             inside = case.brain > 0
             for row, name in enumerate(self.sequences):
                 pictured = case.images[row][None, None], restored.pseudo_healthy[row][None], case.brain[None, None]
@@ -145,10 +150,12 @@ class Validation:
             for name in self.sequences
         }
 
-    def _restore(self, network: DALNetwork, case: Case, config: RestorationConfig) -> tuple[Restoration, Tensor]:
+    def _restore(
+        self, network: DALNetwork, case: Case, config: RestorationConfig, typical: Tensor | None = None
+    ) -> tuple[Restoration, Tensor]:
         images, brain = case.images[:, None], case.brain.expand(len(case.images), 1, -1, -1, -1)
         sequence = torch.arange(len(images), device=images.device)
-        restored = restore(network, images, brain, sequence, config)
+        restored = restore(network, images, brain, sequence, config, typical)
         scores = [
             score_map(
                 images[row : row + 1],
