@@ -124,15 +124,18 @@ class RestorationConfig:
     typical_looks: bool = False
     """Match tones in groups by the look of the restored anatomy on a typical scan of every sequence as well: tissues
     that the scan's own M paints alike differ there. Needs `tone_pieces`, and a model that knows its training scans."""
+    shading_mm: float = 0.0
+    """Follow a gain that varies this slowly through the brain (standard deviation of the smoothing in mm), as a bias
+    field does that N4 has left; 0 turns it off."""
     drift_mm: float = 0.0
-    """Follow differences that drift this slowly through the brain (standard deviation of the smoothing in mm), as a
-    bias field or another scanner makes them; 0 turns it off."""
+    """The same for differences, as another scanner makes them."""
 
     def __post_init__(self) -> None:
-        if self.views not in (1, 2, 6) or self.tone_pieces < 0 or self.tone_pieces == 1 or self.drift_mm < 0:
+        slow = min(self.shading_mm, self.drift_mm) >= 0
+        if self.views not in (1, 2, 6) or self.tone_pieces < 0 or self.tone_pieces == 1 or not slow:
             msg = (
-                f"restoration with views {self.views}, tone_pieces {self.tone_pieces}, drift_mm {self.drift_mm}; "
-                "views are 1, 2 or 6, tone_pieces 0 or at least 2, drift_mm not negative"
+                f"restoration with views {self.views}, tone_pieces {self.tone_pieces}, shading_mm {self.shading_mm}, "
+                f"drift_mm {self.drift_mm}; views are 1, 2 or 6, tone_pieces 0 or at least 2, the others not negative"
             )
             raise UsageError(msg)
         if self.typical_looks and not self.tone_pieces:
@@ -171,7 +174,7 @@ PRESETS: dict[str, ModelConfig] = {
             combiner_widths=(32, 8),
             modality_widths=(16, 32, 64, 64, 64),
         ),
-        restoration=RestorationConfig(views=6, tone_pieces=6, typical_looks=True, drift_mm=25.0),
+        restoration=RestorationConfig(views=6, tone_pieces=6, typical_looks=True, shading_mm=25.0, drift_mm=25.0),
         score=ScoreConfig(
             difference_power=1.5,
             minimum_filter=3,
@@ -179,6 +182,7 @@ PRESETS: dict[str, ModelConfig] = {
             mean_filter=7,
             mask_erosion=5,
             guided_filter=7,
+            signal_floor=0.08,
             sign="typical",
         ),
     ),

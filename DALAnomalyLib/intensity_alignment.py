@@ -7,6 +7,8 @@ brain. Lesions are neither, and few: weights that fall to zero for large differe
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -79,8 +81,11 @@ def _interpolated(values: Tensor, knots: Tensor, heights: Tensor) -> Tensor:
     return torch.lerp(heights[above - 1], heights[above], share)
 
 
-def follow_drift(healthy: Tensor, image: Tensor, brain: Tensor, sigma: float) -> Tensor:
-    """Add to the healthy image the part of its difference from the scan that varies slowly through the brain.
+def follow_shading(healthy: Tensor, image: Tensor, brain: Tensor, sigma: float) -> Tensor:
+    """Multiply the healthy image by the gain, varying slowly through the brain, that brings it to the scan.
+
+    That is what coils do, most of all where a head leaves them: more than N4 dares to take out, which does not know
+    what the healthy image knows.
 
     Args:
         healthy: x_r, float32 (B, 1, D, H, W), in [0, 1].
@@ -89,16 +94,38 @@ def follow_drift(healthy: Tensor, image: Tensor, brain: Tensor, sigma: float) ->
         sigma: How slowly: standard deviation of the smoothing in voxels.
 
     Returns:
-        The sum, clamped to [0, 1], 0 outside the brain.
+        The product, clamped to [0, 1], 0 outside the brain.
+    """
+    scale = (healthy.square() * brain).sum(dim=(1, 2, 3, 4), keepdim=True) / brain.sum(dim=(1, 2, 3, 4), keepdim=True)
+    hold = _FEW * scale.clamp_min(_SMALLEST)
+
+    def fit(weights: Tensor) -> Tensor:
+        # least squares of image = gain * healthy around every voxel, held at 1 where little has weight
+        product, square = (_weighted_average(healthy * other, weights, sigma) for other in (image, healthy))
+        return healthy * (product + hold) / (square + hold)
+
+    # shading may be stronger than any lesion: look farther for it
+    return _robust(fit, image, brain, outlier=1.5 * _OUTLIER)
+
+
+def follow_drift(healthy: Tensor, image: Tensor, brain: Tensor, sigma: float) -> Tensor:
+    """Add to the healthy image the part of its difference from the scan that varies slowly through the brain.
+
+    Arguments and result as `follow_shading`.
     """
     difference = (image - healthy) * brain
-    weights = brain.clone()
+    return _robust(lambda weights: healthy + _weighted_average(difference, weights, sigma), image, brain, _OUTLIER)
+
+
+def _robust(fit: Callable[[Tensor], Tensor], image: Tensor, brain: Tensor, outlier: float) -> Tensor:
+    """What `fit` makes of weights in which less and less count the voxels that it does not fit."""
+    weights = fitted = brain
     for _ in range(_ROUNDS):
-        drift = _weighted_average(difference, weights, sigma)
-        rest = difference - drift
+        fitted = fit(weights)
+        rest = image - fitted
         spreads = [one[inside].abs().median() for one, inside in zip(rest, brain > 0, strict=True)]
-        weights = brain * _biweight(rest, torch.stack(spreads).view(-1, 1, 1, 1, 1))
-    return (healthy + drift).clamp(0, 1) * brain
+        weights = brain * _biweight(rest, torch.stack(spreads).view(-1, 1, 1, 1, 1), outlier)
+    return fitted.clamp(0, 1) * brain
 
 
 def _weighted_average(values: Tensor, weights: Tensor, sigma: float) -> Tensor:
@@ -119,7 +146,7 @@ def _gaussian(sigma: float, limit: int) -> tuple[float, ...]:
     return tuple((taps / taps.sum()).tolist())
 
 
-def _biweight(differences: Tensor, median_size: Tensor) -> Tensor:
-    """Tukey's weights: 1 for no difference, 0 from `_OUTLIER` robust standard deviations on."""
-    limit = (_OUTLIER * _DEVIATION_OF_MEDIAN * median_size).clamp_min(_SMALLEST)
+def _biweight(differences: Tensor, median_size: Tensor, outlier: float = _OUTLIER) -> Tensor:
+    """Tukey's weights: 1 for no difference, 0 from `outlier` robust standard deviations on."""
+    limit = (outlier * _DEVIATION_OF_MEDIAN * median_size).clamp_min(_SMALLEST)
     return (1 - (differences / limit).square()).clamp_min(0).square()

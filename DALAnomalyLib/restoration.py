@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from DALAnomalyLib.configuration import RestorationConfig
 from DALAnomalyLib.errors import UsageError
-from DALAnomalyLib.intensity_alignment import follow_drift, match_tones
+from DALAnomalyLib.intensity_alignment import follow_drift, follow_shading, match_tones
 from DALAnomalyLib.network.dal_network import DALNetwork, Restoration
 
 _LEFT_RIGHT = 4
@@ -58,8 +58,10 @@ def restore(
     healthy = paintings[:, :1]
     if config.tone_pieces:
         healthy = match_tones(healthy, image, brain, config.tone_pieces, paintings[:, 1:])
+    spacing = sum(network.config.grid.spacing) / 3
+    if config.shading_mm:
+        healthy = follow_shading(healthy, image, brain, config.shading_mm / spacing)
     if config.drift_mm:
-        spacing = sum(network.config.grid.spacing) / 3
         healthy = follow_drift(healthy, image, brain, config.drift_mm / spacing)
     return replace(first, pseudo_healthy=healthy, spread=spread, painted=first.pseudo_healthy)
 

@@ -47,13 +47,17 @@ def variants() -> dict[str, tuple[RestorationConfig, ScoreConfig]]:
     """By name: the paper's score, the default, other choices of each of its steps, and of each of those before it."""
     restoration, default = DEFAULT.restoration, DEFAULT.score
     one_pass = RestorationConfig()
-    # what was the default before the guided filter and before typical looks
-    score = replace(default, difference_power=2.0, mean_passes=2, mask_erosion=3, guided_filter=0)
-    before = replace(restoration, typical_looks=False)
+    # what was the default before the guided filter, typical looks, shading and the signal floor
+    score = replace(default, difference_power=2.0, mean_passes=2, mask_erosion=3, guided_filter=0, signal_floor=0.0)
+    before = replace(restoration, typical_looks=False, shading_mm=0.0)
+    no_floor = replace(default, signal_floor=0.0)
     return {
         "default": (restoration, default),
         "default, two views": (replace(restoration, views=2), default),
-        "default, no typical looks": (before, default),
+        "default, none of the next three": (before, no_floor),
+        "default, no typical looks": (replace(restoration, typical_looks=False), default),
+        "default, no shading": (replace(restoration, shading_mm=0.0), default),
+        "default, no signal floor": (restoration, no_floor),
         "default, 4 pieces": (replace(restoration, tone_pieces=4), default),
         "default, 8 pieces": (replace(restoration, tone_pieces=8), default),
         "default, no drift": (replace(restoration, drift_mm=0.0), default),

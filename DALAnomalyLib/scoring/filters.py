@@ -80,6 +80,26 @@ def mean_filter(score: Tensor, size: int) -> Tensor:
     return weighted_mean(score, (1.0 / size,) * size)
 
 
+def mean_inside(volume: Tensor, brain: Tensor, size: int) -> Tensor:
+    """Mean over those voxels of the cube around each voxel that belong to the brain.
+
+    Args:
+        volume: float32 (B, 1, D, H, W).
+        brain: the same shape, brain where > 0.
+        size: edge of the cube in voxels, odd.
+
+    Returns:
+        Same shape and dtype; without meaning where the cube holds no brain.
+
+    Raises:
+        UsageError: `size` is negative or even.
+        GeometryError: an axis is shorter than half the cube.
+    """
+    inside = (brain > 0).to(volume.dtype)
+    # no cube around a voxel of the brain is empty
+    return mean_filter(volume * inside, size) / mean_filter(inside, size).clamp_min(0.5 / size**3)
+
+
 def guided_filter(score: Tensor, guide: Tensor, brain: Tensor, size: int, epsilon: float) -> Tensor:
     """Smooth a score, but keep to the edges of the scan: the guided filter of He, Sun and Tang (IEEE TPAMI 35, 2013).
 
@@ -104,19 +124,16 @@ def guided_filter(score: Tensor, guide: Tensor, brain: Tensor, size: int, epsilo
     _check_size(size)
     if size <= 1:
         return score
-    inside = (brain > 0).to(score.dtype)
-    # no cube around a voxel of the brain is empty; elsewhere the result is not looked at
-    share = mean_filter(inside, size).clamp_min(0.5 / size**3)
 
     def local_mean(volume: Tensor) -> Tensor:
-        return mean_filter(volume * inside, size) / share
+        return mean_inside(volume, brain, size)
 
     guide_mean, score_mean = local_mean(guide), local_mean(score)
     covariance = local_mean(guide * score) - guide_mean * score_mean
     variance = local_mean(guide.square()) - guide_mean.square()
     slope = covariance / (variance.clamp_min(0) + epsilon)
     offset = score_mean - slope * guide_mean
-    return (local_mean(slope) * guide + local_mean(offset)).clamp_min(0) * inside
+    return (local_mean(slope) * guide + local_mean(offset)).clamp_min(0) * (brain > 0)
 
 
 def erode_mask(mask: Tensor, size: int) -> Tensor:

@@ -36,6 +36,9 @@ class ScoreConfig:
         guided_filter: the same for the guided filter, which comes last: it smooths the score along the scan's edges,
             and fills what the eroded mask took away from beside it, where the scan looks alike. Not in the paper.
         guided_epsilon: variance of the standardised scan within the cube below which it counts as flat.
+        signal_floor: where the standardised scan is darker than this (mean of the cube of 3 inside the brain), nothing
+            counts on the "negative" side: no signal at all is air, a coil's end or a vessel, not a lesion. The darkest
+            hundredth of a brain lies below .05. Not in the paper; 0 turns it off.
         sign: which differences image - pseudo-healthy count: all, only brighter ("positive") or only darker ones
             ("negative"), or "typical": the side on which most lesions of the scan's sequence lie, see `for_sequence`.
             For "intensity", "negative" means that dark is anomalous.
@@ -54,6 +57,7 @@ class ScoreConfig:
     mask_erosion: int = 3
     guided_filter: int = 0
     guided_epsilon: float = 0.01
+    signal_floor: float = 0.0
     sign: SignChoice = "absolute"
 
     def __post_init__(self) -> None:
@@ -65,6 +69,9 @@ class ScoreConfig:
         _check_size("mean_filter", self.mean_filter)
         _check_size("mask_erosion", self.mask_erosion)
         _check_size("guided_filter", self.guided_filter)
+        if not 0 <= self.signal_floor < 1:
+            msg = f"score option signal_floor is {self.signal_floor!r}; give a brightness from 0 (off) to below 1"
+            raise UsageError(msg)
         _check_positive("difference_power", self.difference_power)
         _check_positive("guided_epsilon", self.guided_epsilon)
         if self.mean_passes < 1:

@@ -6,8 +6,11 @@ from torch import Tensor
 
 from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.scoring.anomaly_scores import hybrid_score, intensity_score, l1_score, ssim_score
-from DALAnomalyLib.scoring.filters import erode_mask, guided_filter, mean_filter, minimum_filter, opening
+from DALAnomalyLib.scoring.filters import erode_mask, guided_filter, mean_filter, mean_inside, minimum_filter, opening
 from DALAnomalyLib.scoring.score_config import ScoreConfig
+
+_SIGNAL_CUBE = 3
+"""Dark single voxels are noise."""
 
 
 def score_map(image: Tensor, healthy: Tensor, brain: Tensor, config: ScoreConfig) -> Tensor:
@@ -28,6 +31,8 @@ def score_map(image: Tensor, healthy: Tensor, brain: Tensor, config: ScoreConfig
         UsageError: the sign is still "typical".
     """
     score = _score(image, healthy, brain, config)
+    if config.signal_floor and config.sign == "negative":
+        score = score * (mean_inside(image, brain, _SIGNAL_CUBE) >= config.signal_floor)
     narrow = opening if config.opening else minimum_filter
     score = narrow(score, config.minimum_filter)
     for _ in range(config.mean_passes):

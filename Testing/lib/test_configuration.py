@@ -11,6 +11,7 @@ from DALAnomalyLib.configuration import (
     ModelConfig,
     NetworkConfig,
     PreprocessingConfig,
+    RestorationConfig,
     from_dictionary,
     preset,
     to_dictionary,
@@ -55,12 +56,14 @@ def test_every_field_survives_the_way_through_plain_values(through) -> None:
             restoration_input="image_edges",
             modality_reuse=False,
         ),
-        score=ScoreConfig("ssim", "gaussian11", 1.5, 5, True, 7, 2, 9, 5, 0.1, "positive"),
+        restoration=RestorationConfig(2, 5, True, 30.0, 20.0),
+        score=ScoreConfig("ssim", "gaussian11", 1.5, 5, True, 7, 2, 9, 5, 0.1, 0.2, "positive"),
         preprocessing=PreprocessingConfig(("n4", "crop"), "greedy", "atlas", second_pass=True, second_outline=False),
         minimum_finding_ml=1.5,
     )
     for section, default in (
         (config.network, NetworkConfig()),
+        (config.restoration, RestorationConfig()),
         (config.score, ScoreConfig()),
         (config.preprocessing, PreprocessingConfig()),
     ):

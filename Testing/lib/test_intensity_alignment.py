@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from DALAnomalyLib.intensity_alignment import follow_drift, match_tones
+from DALAnomalyLib.intensity_alignment import follow_drift, follow_shading, match_tones
 
 SHAPE = (40, 44, 42)
 
@@ -83,6 +83,40 @@ class TestTones:
         brain = torch.zeros_like(healthy)
         brain[..., 20, 20, 20] = 1
         torch.testing.assert_close(match_tones(healthy * brain, brain, brain, pieces=6), healthy * brain)
+
+
+class TestShading:
+    def test_a_gain_is_followed_better_than_by_a_drift(self) -> None:
+        healthy, brain = head()
+        gain = torch.linspace(0.5, 1.2, SHAPE[0]).view(-1, 1, 1)
+        shaded, end = healthy * gain, (brain > 0) & (gain < 0.8)
+        image = (shaded + 6 * noise()) * brain  # as far from the scan as a network's healthy image
+        followed, drifted = (follow(healthy, image, brain, 4.0) for follow in (follow_shading, follow_drift))
+        assert mean_error(followed, shaded, end) < 0.2 * mean_error(healthy, shaded, end)
+        assert mean_error(followed, shaded, end) < 0.4 * mean_error(drifted, shaded, end)
+
+    @pytest.mark.parametrize("change", [-0.15, 0.3])
+    def test_a_lesion_is_not(self, change: float) -> None:
+        healthy, brain = head()
+        where = lesion()
+        image = torch.where(where, healthy + change, healthy + noise()) * brain
+        followed = follow_shading(healthy, image, brain, 8.0)
+        assert float((image - followed)[where].mean()) / change > 0.93
+        assert mean_error(followed, healthy, (brain > 0) & ~where) < 0.005
+
+    def test_every_scan_of_a_batch_on_its_own(self) -> None:
+        healthy, brain = head()
+        images = [healthy * 0.8, healthy.clamp(max=0.5)]
+        together = follow_shading(torch.cat([healthy] * 2), torch.cat(images), torch.cat([brain] * 2), 8.0)
+        alone = [follow_shading(healthy, image, brain, 8.0) for image in images]
+        torch.testing.assert_close(together, torch.cat(alone))
+
+    def test_no_difference_no_change_and_nothing_outside_the_brain(self) -> None:
+        healthy, brain = head()
+        torch.testing.assert_close(follow_shading(healthy, healthy, brain, 8.0), healthy)
+        assert not follow_shading(healthy, (healthy + 0.1) * brain, brain, 8.0)[brain == 0].any()
+        nothing = torch.zeros_like(healthy)
+        assert torch.equal(follow_shading(nothing, nothing, brain, 8.0), nothing)
 
 
 class TestDrift:

@@ -44,7 +44,7 @@ def test_the_papers_is_one_pass_as_it_is(network: DALNetwork, scan: tuple[Tensor
 
 @pytest.mark.parametrize("views", [2, 6])
 def test_a_mirrored_scan_gives_the_mirrored_image(network: DALNetwork, scan: tuple[Tensor, Tensor], views: int) -> None:
-    config = RestorationConfig(views=views, tone_pieces=4, drift_mm=30.0)
+    config = RestorationConfig(views=views, tone_pieces=4, shading_mm=30.0, drift_mm=30.0)
     straight = restore(network, *scan, SEQUENCE, config)
     mirrored = restore(network, scan[0].flip(4), scan[1].flip(4), SEQUENCE, config)
     torch.testing.assert_close(mirrored.pseudo_healthy.flip(4), straight.pseudo_healthy, atol=1e-5, rtol=0)
@@ -101,7 +101,7 @@ def test_a_brain_cut_by_the_grid_loses_nothing_to_shifts(network: DALNetwork, sc
     assert 0.7 < border < 1.4  # a sixth would be missing were lost planes counted as black
 
 
-@pytest.mark.parametrize("values", [{"views": 3}, {"tone_pieces": 1}, {"drift_mm": -1.0}])
+@pytest.mark.parametrize("values", [{"views": 3}, {"tone_pieces": 1}, {"drift_mm": -1.0}, {"shading_mm": -1.0}])
 def test_options_that_mean_nothing_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="views are 1, 2 or 6"):
         RestorationConfig(**values)

@@ -14,7 +14,7 @@ def test_defaults_are_the_papers() -> None:
     assert (config.kind, config.sign) == ("hybrid", "absolute")
     assert (config.minimum_filter, config.mean_filter, config.mask_erosion) == (3, 9, 3)
     assert (config.difference_power, config.opening, config.mean_passes) == (1.0, False, 1)
-    assert config.guided_filter == 0
+    assert (config.guided_filter, config.signal_floor) == (0, 0)
 
 
 def test_every_step_can_be_turned_off() -> None:
@@ -37,6 +37,9 @@ def test_every_step_can_be_turned_off() -> None:
         ("mean_passes", 0),
         ("guided_filter", 6),
         ("guided_epsilon", 0.0),
+        ("signal_floor", -0.1),
+        ("signal_floor", 1.0),
+        ("signal_floor", float("nan")),
     ],
 )
 def test_a_bad_value_is_named_with_its_option(option: str, value: Any) -> None:

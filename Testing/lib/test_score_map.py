@@ -167,6 +167,36 @@ def test_the_guided_filter_comes_last_and_is_guided_by_the_scan() -> None:
     assert (result > 0).sum() > (before > 0).sum()  # the rim has a score again
 
 
+def test_no_signal_at_all_is_no_dark_lesion() -> None:
+    healthy = np.full(SHAPE, 0.6, np.float32)
+    image = healthy.copy()
+    lesion, drop_out = np.s_[4:8, 4:9, 4:9], np.s_[11:16, 12:18, 11:16]
+    image[lesion], image[drop_out] = 0.15, 0.02
+    image[6, 6, 6] = 0.0  # noise
+    whole = np.ones(SHAPE, bool)
+    plain = ScoreConfig(kind="l1", minimum_filter=0, mean_filter=0, mask_erosion=0, sign="negative")
+    score = ours(image, healthy, whole, replace(plain, signal_floor=0.08))
+    unchanged = ours(image, healthy, whole, plain)
+    np.testing.assert_array_equal(score[lesion], unchanged[lesion])
+    assert (unchanged[drop_out] > 0.5).all()
+    assert not score[12:15, 13:17, 12:15].any()
+    absolute = replace(plain, sign="absolute")
+    # blood and calcium are looked for there
+    np.testing.assert_array_equal(
+        ours(image, healthy, whole, replace(absolute, signal_floor=0.08)), ours(image, healthy, whole, absolute)
+    )
+
+
+def test_a_dark_voxel_beside_the_outside_is_not_taken_for_drop_out() -> None:
+    brain = np.zeros(SHAPE, bool)
+    brain[5:12, 5:12, 5:12] = True
+    healthy, image = 0.6 * brain.astype(np.float32), 0.1 * brain.astype(np.float32)
+    floored = ScoreConfig(
+        kind="l1", minimum_filter=0, mean_filter=0, mask_erosion=0, signal_floor=0.08, sign="negative"
+    )
+    assert (ours(image, healthy, brain, floored)[brain] > 0.4).all()
+
+
 @pytest.mark.parametrize("kind", ["hybrid", "l1"])
 def test_the_power_applies_to_the_difference_alone(kind: str) -> None:
     image, healthy, brain = case(2)
