@@ -18,5 +18,5 @@ dal-anomaly train --config "$here/configs/refine.yaml" --data "$5/pack" -o "$5/s
 PYTHONPATH="$here/..:$here" python "$here/average_checkpoints.py" "$5/first/last.pt" "$5/second/last.pt" -o "$5/mean.pt"
 dal-anomaly train --config "$here/configs/repair.yaml" --data "$5/pack" -o "$5/third" --start "$5/mean.pt"
 dal-anomaly train --config "$here/configs/longer.yaml" --data "$5/pack" -o "$5/fourth" --start "$5/third/last.pt"
-PYTHONPATH="$here/..:$here" python "$here/average_checkpoints.py" "$5/third/last.pt" "$5/fourth/last.pt" -o "$5/last.pt"
-dal-anomaly export "$5/last.pt" --data "$5/pack" --config "$here/configs/default.yaml" -o "$5/default.dalmodel"
+dal-anomaly train --config "$here/configs/longer_again.yaml" --data "$5/pack" -o "$5/fifth" --start "$5/fourth/last.pt"
+dal-anomaly export "$5/fifth/last.pt" --data "$5/pack" --config "$here/configs/default.yaml" -o "$5/default.dalmodel"
