@@ -95,6 +95,8 @@ def oblique(grid: Grid, degrees: float, axis: tuple[float, float, float] = (1.0,
 def untrained_model(name: str = "tiny", change: Callable[[DALNetwork], None] = lambda _network: None) -> Model:
     """The preset `name` with random weights, on the CPU; its mean images are the phantom without its lesion."""
     config = preset(name)
+    # no training scans whose looks it could know
+    config = replace(config, restoration=replace(config.restoration, typical_looks=False))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = DALNetwork(config).eval()
