@@ -1,15 +1,13 @@
 """Healthy scans and scans with lesions that no training has seen, for `dal-anomaly calibrate` and `evaluate`.
 
-    python training/synthetic_cases.py PACK FOLDER --healthy 24 --lesions 0 --measured-contrasts
+    python training/synthetic_cases.py PACK FOLDER --healthy 24 --lesions 24
     dal-anomaly calibrate FOLDER/healthy.csv -o NEW.dalmodel --source "24 generated subjects"
-    python training/synthetic_cases.py PACK OTHER --healthy 0 --lesions 24
-    dal-anomaly evaluate OTHER/lesions.csv -o evaluation --model NEW.dalmodel
+    dal-anomaly evaluate FOLDER/lesions.csv -o evaluation --model NEW.dalmodel
 
 Every subject is generated from a record that training holds out, as a T1 and a T2 scan, stripped of its skull, with the
-effects of a scanner that training knows. Contrasts are those of training, wider than real ones, or with
---measured-contrasts spread as real scans spread, which is what thresholds should be fitted to. The lesions are those of
-validation, every kind in turn; each kind is a data set of its own. FOLDER must be new. What is generated from label
-maps need not look like what a hospital scans: thresholds for real scans need real healthy scans.
+effects of a scanner that training knows. The lesions are those of validation, every kind in turn; each kind is a data
+set of its own. FOLDER must be new. What is generated from label maps need not look like what a hospital scans:
+thresholds for real scans need real healthy scans.
 """
 
 from __future__ import annotations
@@ -41,11 +39,10 @@ SEQUENCES = ("T1", "T2")
 FINE = GridConfig(shape=(86, 106, 84), spacing=(2.0, 2.0, 2.0))
 """168 x 212 x 172 mm: the largest and most turned brains fit in."""
 INTENSITY_SCALE = 400.0
-MEASURED_CONTRASTS = GeneratorConfig(centre_spread=1.0, class_contrast=0.0)
 COLUMNS = ("subject", "dataset", "sequence", "image", "lesion")
 
 
-def held_out_subjects(pack: Pack, grid: GridConfig, seed: int, config: GeneratorConfig | None = None) -> PairGenerator:
+def held_out_subjects(pack: Pack, grid: GridConfig, seed: int) -> PairGenerator:
     """A generator of subjects that training never sees.
 
     Raises:
@@ -55,18 +52,10 @@ def held_out_subjects(pack: Pack, grid: GridConfig, seed: int, config: Generator
     if any(record in training for record in held_out):
         msg = f"none of the pack's {len(pack.records)} subjects is held out from training; a pack needs ten for that"
         raise InputError(msg)
-    return PairGenerator(pack, held_out, grid, SEQUENCES, config or GeneratorConfig(), CPU, seed)
+    return PairGenerator(pack, held_out, grid, SEQUENCES, GeneratorConfig(), CPU, seed)
 
 
-def write_cases(
-    pack: Pack,
-    folder: Path,
-    healthy: int,
-    lesions: int,
-    seed: int,
-    grid: GridConfig = FINE,
-    config: GeneratorConfig | None = None,
-) -> None:
+def write_cases(pack: Pack, folder: Path, healthy: int, lesions: int, seed: int, grid: GridConfig = FINE) -> None:
     """Write scans, lesion masks and the tables healthy.csv and lesions.csv into a new folder, all or nothing.
 
     Args:
@@ -76,7 +65,6 @@ def write_cases(
         lesions: how many subjects with lesions.
         seed: another one gives other subjects.
         grid: the scans' own.
-        config: of the generator; without one, training's.
 
     Raises:
         UsageError: no subject is asked for.
@@ -86,7 +74,7 @@ def write_cases(
     if min(healthy, lesions) < 0 or healthy + lesions == 0:
         msg = f"--healthy {healthy} and --lesions {lesions}; give at least one subject"
         raise UsageError(msg)
-    pairs = held_out_subjects(pack, grid, seed, config)
+    pairs = held_out_subjects(pack, grid, seed)
     with result_folder(folder, ()) as partial:
         tables = (("healthy", healthy, _healthy_rows), ("lesions", lesions, _lesion_rows))
         for name, count, subjects in tables:
@@ -142,14 +130,9 @@ def main() -> None:
     parser.add_argument("--healthy", type=int, default=24)
     parser.add_argument("--lesions", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--measured-contrasts", action="store_true", help="contrasts spread as real scans spread, not as in training"
-    )
     arguments = parser.parse_args()
-    counts = arguments.healthy, arguments.lesions
-    config = MEASURED_CONTRASTS if arguments.measured_contrasts else None
     try:
-        write_cases(Pack(arguments.pack), arguments.folder, *counts, arguments.seed, config=config)
+        write_cases(Pack(arguments.pack), arguments.folder, arguments.healthy, arguments.lesions, arguments.seed)
     except DALAnomalyError as error:
         sys.exit(f"error: {error}")
 
