@@ -310,3 +310,11 @@ def test_batches_are_the_same_whether_validation_ran_or_not(toy_pack: Pack) -> N
     images, _, _ = pairs.subject(landmarks, generator_for(CPU, 0, "validation", 1))
     assert torch.equal(images, cases[1].healthy)
     assert not torch.equal(images, cases[1].images)
+
+
+@pytest.mark.parametrize(("source", "grows"), [("labels", True), ("semi_real", False)])
+def test_brains_shrink_only_where_no_image_is_real(toy_pack: Pack, source: str, grows: bool) -> None:
+    shrinking = replace(PLAIN, atrophy_mm=6.0)
+    before, after = (pictures_of(pairs_of(toy_pack, config, source), 4).tissues for config in (PLAIN, shrinking))
+    fluid = [int((tissues == 1).sum()) for tissues in (before, after)]
+    assert (fluid[1] > 1.1 * fluid[0]) == grows

@@ -20,6 +20,8 @@ class GeneratorConfig:
     deformation_mm: float = 3.0
     """Standard deviation of the displacement, on control points `deformation_spacing_mm` apart."""
     deformation_spacing_mm: float = 28.0
+    atrophy_mm: float = 0.0
+    """Widest that ventricles and, apart from them, sulci grow at the cost of tissue; not where an image is real."""
     centre_spread: float = 1.5
     """How far class means stray from their measured priors, in units of the priors' own spread between scans."""
     class_contrast: float = 0.06

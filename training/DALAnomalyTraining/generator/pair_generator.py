@@ -19,6 +19,7 @@ from DALAnomalyLib.preprocessing.intensity_standardisation import (
     measure_landmarks,
     standardise,
 )
+from DALAnomalyTraining.generator.atrophy import random_atrophy
 from DALAnomalyTraining.generator.brain_rim import random_brain_mask
 from DALAnomalyTraining.generator.deformation import frame_coordinates, random_coordinates
 from DALAnomalyTraining.generator.generator_config import GeneratorConfig
@@ -137,6 +138,8 @@ class PairGenerator:
         subject = self._draw(generator)
         coordinates = random_coordinates(self._coordinates, self.grid, self.config, generator)
         fractions = self._class_fractions(subject, coordinates)
+        if not subject.images:
+            fractions = random_atrophy(fractions, self._spacing[0], self.config, generator)
         whole = fractions[..., 0] < 0.5
         tissue = fractions[..., 0] + fractions[..., OUTER_CSF] < 0.5
         brain = random_brain_mask(whole, tissue, self._spacing[0], self.config, generator)
