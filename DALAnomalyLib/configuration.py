@@ -176,10 +176,10 @@ PRESETS: dict[str, ModelConfig] = {
         ),
         restoration=RestorationConfig(views=6, tone_pieces=6, typical_looks=True, shading_mm=25.0, drift_mm=25.0),
         score=ScoreConfig(
-            difference_power=1.5,
+            ssim_window="gaussian11",
             minimum_filter=3,
             opening=True,
-            mean_filter=7,
+            mean_filter=5,
             mask_erosion=5,
             guided_filter=7,
             signal_floor=0.08,

@@ -98,7 +98,7 @@ def variants(base: TrainingConfig) -> dict[str, TrainingConfig]:
         "narrow contrasts": generator(centre_spread=0.5, class_contrast=0.0),
         "no texture": generator(texture=0.0),
         "no blur": generator(blur_voxels=0.0),
-        "one brain mask": generator(rim_mm=0.0),
+        "brain masks of two kinds only": generator(rim_mm=0.0),
         "ventricles and sulci widened by up to 2.5 mm": generator(atrophy_mm=2.5),
         "no bias field, no thick slices": generator(bias_field=0.0, thick_slice_chance=0.0),
         "deformation 6 mm": generator(deformation_mm=6.0),

@@ -47,8 +47,9 @@ def variants() -> dict[str, tuple[RestorationConfig, ScoreConfig]]:
     """By name: the paper's score, the default, other choices of each of its steps, and of each of those before it."""
     restoration, default = DEFAULT.restoration, DEFAULT.score
     one_pass = RestorationConfig()
+    cubes = replace(default, ssim_window="uniform7", difference_power=1.5, mean_filter=7)
     # what was the default before the guided filter, typical looks, shading and the signal floor
-    score = replace(default, difference_power=2.0, mean_passes=2, mask_erosion=3, guided_filter=0, signal_floor=0.0)
+    score = replace(cubes, difference_power=2.0, mean_passes=2, mask_erosion=3, guided_filter=0, signal_floor=0.0)
     before = replace(restoration, typical_looks=False, shading_mm=0.0)
     no_floor = replace(default, signal_floor=0.0)
     return {
@@ -62,11 +63,13 @@ def variants() -> dict[str, tuple[RestorationConfig, ScoreConfig]]:
         "default, 8 pieces": (replace(restoration, tone_pieces=8), default),
         "default, no drift": (replace(restoration, drift_mm=0.0), default),
         "default, all differences": (restoration, replace(default, sign="absolute")),
-        "default, power 1": (restoration, replace(default, difference_power=1.0)),
-        "default, power 2": (restoration, replace(default, difference_power=2.0)),
-        "default, power 1, minimum 3": (restoration, replace(default, difference_power=1.0, opening=False)),
+        "default, cube for SSIM, power 1.5, mean 7": (restoration, cubes),
+        "default, cube for SSIM": (restoration, replace(default, ssim_window="uniform7")),
+        "default, power 1.5": (restoration, replace(default, difference_power=1.5)),
+        "default, power .75": (restoration, replace(default, difference_power=0.75)),
         "default, minimum 3": (restoration, replace(default, opening=False)),
-        "default, mean 7 twice": (restoration, replace(default, mean_passes=2)),
+        "default, mean 7": (restoration, replace(default, mean_filter=7)),
+        "default, mean 3": (restoration, replace(default, mean_filter=3)),
         "default, no mean": (restoration, replace(default, mean_filter=0)),
         "default, guided 5": (restoration, replace(default, guided_filter=5)),
         "default, guided 9": (restoration, replace(default, guided_filter=9)),

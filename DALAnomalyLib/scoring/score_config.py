@@ -27,7 +27,7 @@ class ScoreConfig:
         kind: "hybrid" is Eq. 15, "l1" and "ssim" are its factors (Table 5), "intensity" is the image without a model.
         ssim_window: 7-voxel cube, or an 11-tap Gaussian of sigma 1.5.
         difference_power: exponent of |x - x_r| in "hybrid" and "l1"; 1 is the paper's. Above 1, few clear voxels weigh
-            more than many faint ones, which is what tells small lesions from restoration errors.
+            more than many faint ones.
         minimum_filter: edge of the cube in voxels of the grid, odd; 0 turns the filter off.
         opening: let a maximum filter follow the minimum filter, so that lesions that survive it keep their extent.
         mean_filter: the same for the mean filter.
