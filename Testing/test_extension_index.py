@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from Testing.repository import ROOT, cmake_field, listed_by_cmake, repository_files
+from Testing.repository import ROOT, cmake_field, listed_by_cmake
 
 NAME = "DALAnomaly"
 ENTRY_FILE = ROOT / f"{NAME}.json"

@@ -36,6 +36,13 @@ BRIGHT_SHARE = 0.01
 of 4 mm painted bright, gliomas have at least 0.014 (docs/out_of_distribution.md)."""
 UNCORRECTED_BRIGHT_SHARE = 0.02
 """The same of a T1 that N4 was not applied to: a bias field alone makes 0.013 bright."""
+DEEP_MM, DEEP_FLUID, FINE_MM = 15.0, 0.5, 2.0
+"""What lies this deep in the atlas' brain and is fluid with this probability, looked at on points so far apart:
+ventricles with their plexus, and the cisterns in which large vessels run."""
+BRIGHT_FLUID_SHARE = 0.003
+"""Share of it far brighter than white matter from which a registered T1 seems contrast-enhanced: narrow ventricles with
+white matter in their place in the atlas have up to 0.0021 without an agent, painted vessels and plexus make 0.0020 and
+more, mostly above 0.005 (docs/out_of_distribution.md)."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,7 @@ class Appearance:
         correlations: with the atlas image of every sequence.
         tissues: median intensity of csf, gm and wm, relative to the brain's 95th percentile.
         bright_share: share of the brain that is brighter than white matter by its distance from fluid's median / 2.
+        bright_fluid_share: the same share of where the atlas has fluid deep in the brain.
         evidence: all this in one line.
     """
 
@@ -54,6 +62,7 @@ class Appearance:
     correlations: Mapping[str, float]
     tissues: Mapping[str, float]
     bright_share: float
+    bright_fluid_share: float
     evidence: str
 
 
@@ -70,7 +79,7 @@ def look_at(moved: Volume, brain: Volume, atlas: Atlas) -> Appearance:
     values = _sampled(moved, points, order=1)
     seen = values[inside]
     if seen.size < 100:
-        return Appearance("unknown", {}, {}, 0.0, "the scan hardly overlaps the atlas")
+        return Appearance("unknown", {}, {}, 0.0, 0.0, "the scan hardly overlaps the atlas")
     low, middle, high, top = (float(value) for value in np.percentile(seen, (10, 50, 90, 95)))
     clipped = np.clip(values, *np.percentile(seen, (2, 98)))
     correlations = {
@@ -83,11 +92,13 @@ def look_at(moved: Volume, brain: Volume, atlas: Atlas) -> Appearance:
         if np.any(inside & (share.array[places] > PURE[name]))
     }
     spread = (high - low) / max(abs(middle), _TINY)
-    bright = _bright_share(seen / scale, tissues)
+    deep = _deep_fluid(atlas) if tissues else points[:0]
+    fluid = _sampled(moved, deep, order=1)[_sampled(brain, deep, order=0) > 0]
+    bright, bright_fluid = (_bright_share(shown / scale, tissues) for shown in (seen, fluid))
     kind = _kind(correlations, tissues, spread)
     evidence = "correlation with the atlas " + ", ".join(f"{name} {value:.2f}" for name, value in correlations.items())
     evidence += "; " + ", ".join(f"{name.upper()} {value:.2f}" for name, value in tissues.items())
-    return Appearance(kind, correlations, tissues, bright, evidence)
+    return Appearance(kind, correlations, tissues, bright, bright_fluid, evidence)
 
 
 def _kind(correlations: Mapping[str, float], tissues: Mapping[str, float], spread: float) -> str:
@@ -101,7 +112,7 @@ def _kind(correlations: Mapping[str, float], tissues: Mapping[str, float], sprea
 
 
 def _bright_share(values: npt.NDArray[np.float32], tissues: Mapping[str, float]) -> float:
-    if len(tissues) < 3:
+    if len(tissues) < 3 or not values.size:
         return 0.0
     limit = tissues["wm"] + abs(tissues["wm"] - tissues["csf"]) / 2
     return float(np.mean(values > limit))
@@ -112,6 +123,18 @@ def _lattice(atlas: Atlas) -> tuple[npt.NDArray[np.float64], tuple[npt.NDArray[n
     mask = atlas.brain_mask.array[::LATTICE, ::LATTICE, ::LATTICE] > 0
     places = tuple(LATTICE * axis for axis in np.nonzero(mask))
     return atlas.brain_mask.grid.index_to_physical(np.stack(places, axis=-1)), places
+
+
+def _deep_fluid(atlas: Atlas) -> npt.NDArray[np.float64]:
+    """Points (N, 3) in LPS mm."""
+    grid = atlas.brain_mask.grid
+    step = max(1, round(FINE_MM / min(grid.spacing)))
+    every = (slice(None, None, step),) * 3
+    depth = ndimage.distance_transform_edt(
+        atlas.brain_mask.array[every] > 0, [step * size for size in reversed(grid.spacing)]
+    )
+    places = np.nonzero((depth >= DEEP_MM) & (atlas.tissues["csf"].array[every] > DEEP_FLUID))
+    return grid.index_to_physical(step * np.stack(places, axis=-1))
 
 
 def _sampled(volume: Volume, points: npt.NDArray[np.float64], order: int) -> npt.NDArray[np.float32]:

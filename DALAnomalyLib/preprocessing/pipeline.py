@@ -13,7 +13,7 @@ from torch import Tensor
 
 from DALAnomalyLib.configuration import GridConfig, PreprocessingConfig
 from DALAnomalyLib.errors import InputError, UsageError
-from DALAnomalyLib.preprocessing.appearance import BRIGHT_SHARE, UNCORRECTED_BRIGHT_SHARE, look_at
+from DALAnomalyLib.preprocessing.appearance import look_at
 from DALAnomalyLib.preprocessing.chain import PlacedScan, ScanRequest, place_scan
 from DALAnomalyLib.preprocessing.equipment import Equipment
 from DALAnomalyLib.preprocessing.intensity_standardisation import (
@@ -195,8 +195,8 @@ def _decide(
         return SequenceDecision(request.sequence, "as told", ())
     guess = _guess(array, inside, standard)
     appearance = look_at(placed.moved, placed.moved_brain, equipment.atlas()) if placed.in_atlas else None
-    limit = UNCORRECTED_BRIGHT_SHARE if log.skips("n4") else BRIGHT_SHARE
-    decision = decide_sequence(request.sequence, standard.landmarks, request.description, appearance, guess, limit)
+    corrected = not log.skips("n4")
+    decision = decide_sequence(request.sequence, standard.landmarks, request.description, appearance, guess, corrected)
     for warning in decision.warnings:
         log.warn(warning)
     return decision

@@ -9,7 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from DALAnomalyLib.errors import InputError, UsageError
-from DALAnomalyLib.preprocessing.appearance import BRIGHT_SHARE, Appearance
+from DALAnomalyLib.preprocessing.appearance import (
+    BRIGHT_FLUID_SHARE,
+    BRIGHT_SHARE,
+    UNCORRECTED_BRIGHT_SHARE,
+    Appearance,
+)
 from DALAnomalyLib.volume_io import ScanDescription
 
 AUTOMATIC = "auto"
@@ -58,7 +63,7 @@ def decide_sequence(
     description: ScanDescription | None,
     appearance: Appearance | None,
     guess: SequenceGuess,
-    bright_limit: float = BRIGHT_SHARE,
+    corrected: bool = True,
 ) -> SequenceDecision:
     """Weigh all that is known; an explicit sequence always wins, but contradictions are said.
 
@@ -68,7 +73,7 @@ def decide_sequence(
         description: from the header, if there is any.
         appearance: against the atlas, if the scan could be registered.
         guess: against the model's mean images.
-        bright_limit: share of the brain that may be far brighter than white matter.
+        corrected: whether the scan's bias field was taken out, which can make as much bright as a contrast agent.
 
     Raises:
         InputError: the scan is something else than the model knows, and the user did not name a sequence.
@@ -104,13 +109,21 @@ def decide_sequence(
             warnings.append(f"sequence unclear, taken as {name} ({evidence}); name it with --sequence")
     if description is not None and description.contrast_agent:
         warnings.append("the header names a contrast agent; what enhances will look like an anomaly")
-    elif name == "T1" and appearance is not None and appearance.bright_share > bright_limit:
-        share = appearance.bright_share
-        warnings.append(
-            f"{share:.1%} of the brain is far brighter than white matter, as after a contrast agent; "
-            "what enhances will look like an anomaly"
-        )
+    elif name == "T1" and appearance is not None:
+        warnings += _enhancing(appearance, corrected)[:1]
     return SequenceDecision(name, evidence, tuple(warnings))
+
+
+def _enhancing(appearance: Appearance, corrected: bool) -> list[str]:
+    places = [(appearance.bright_share, BRIGHT_SHARE if corrected else UNCORRECTED_BRIGHT_SHARE, "the brain")]
+    if corrected:
+        places.append((appearance.bright_fluid_share, BRIGHT_FLUID_SHARE, "the fluid deep in the brain"))
+    return [
+        f"{share:.1%} of {place} is far brighter than white matter, as after a contrast agent; "
+        "what enhances will look like an anomaly"
+        for share, limit, place in places
+        if share > limit
+    ]
 
 
 def guess_sequence(

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from DALAnomalyLib.preprocessing.appearance import BRIGHT_SHARE, UNCORRECTED_BRIGHT_SHARE, Appearance, look_at
+from DALAnomalyLib.preprocessing.appearance import (
+    BRIGHT_FLUID_SHARE,
+    BRIGHT_SHARE,
+    DEEP_MM,
+    UNCORRECTED_BRIGHT_SHARE,
+    Appearance,
+    look_at,
+)
 from DALAnomalyLib.preprocessing.atlas import load_atlas
 from DALAnomalyLib.preprocessing.bias_field import estimate_bias_field
 from DALAnomalyLib.preprocessing.brain_mask import foreground_mask
@@ -104,7 +111,7 @@ def test_an_atlas_without_tissues_still_tells_t1_from_t2() -> None:
     bare = replace(load_atlas(), tissues={})
     for sequence in ("T1", "T2"):
         found = look_at(likeness(sequence), brain(), bare)
-        assert (found.kind, found.bright_share) == (sequence, 0.0)
+        assert (found.kind, found.bright_share, found.bright_fluid_share) == (sequence, 0.0, 0.0)
 
 
 def test_enhancing_tissue_is_measured() -> None:
@@ -114,6 +121,23 @@ def test_enhancing_tissue_is_measured() -> None:
     found = seen(image.with_array(np.where(enhancing, 1800, image.array).astype(np.float32)))
     assert found.kind == "T1"
     assert 0.03 < found.bright_share < 0.07
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_an_enhancing_plexus_is_measured_and_vessels_at_the_surface_are_not(deep: bool) -> None:
+    image = painted(CONTRASTS["T1"])
+    assert seen(image).bright_fluid_share == 0
+    atlas = load_atlas()
+    points = BRAIN_GRID.index_to_physical(np.moveaxis(np.indices(BRAIN_GRID.shape), 0, -1))
+    indices = np.rint(atlas.brain_mask.grid.physical_to_index(points)).astype(int)
+    size = np.array(atlas.brain_mask.array.shape)
+    k, j, i = np.moveaxis(np.clip(indices, 0, size - 1), -1, 0)
+    depth = ndimage.distance_transform_edt(atlas.brain_mask.array)[k, j, i]
+    place = (atlas.tissues["csf"].array[k, j, i] > 0.5) & ((depth > DEEP_MM) == deep) & (brain().array > 0)
+    enhancing = place & (np.random.default_rng(0).random(BRAIN_GRID.shape) < 0.1)
+    found = seen(image.with_array(np.where(enhancing, 1800, image.array).astype(np.float32)))
+    assert found.bright_share < BRIGHT_SHARE
+    assert (found.bright_fluid_share > 4 * BRIGHT_FLUID_SHARE) == deep
 
 
 # --- real brains ------------------------------------------------------------------------------------------------------
@@ -161,7 +185,9 @@ def test_a_healthy_head_looks_like_its_sequence(data_folder: Path, name: str) ->
     found = registered(image, mask, "T1")
     assert found.kind == "T1"
     assert found.bright_share < UNCORRECTED_BRIGHT_SHARE, "no contrast agent was given"
-    assert registered(corrected(image, mask), mask, "T1").bright_share < BRIGHT_SHARE
+    alone = registered(corrected(image, mask), mask, "T1")
+    assert alone.bright_share < BRIGHT_SHARE
+    assert alone.bright_fluid_share < BRIGHT_FLUID_SHARE
 
 
 def corrected(image: Volume, mask: Volume) -> Volume:

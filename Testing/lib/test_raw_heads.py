@@ -81,6 +81,14 @@ def test_the_raw_head_is_found_in_the_atlas(straight: Detection) -> None:
     assert (straight.score.array > 0).any()
 
 
+@pytest.mark.parametrize(("name", "enhances"), [("mslub_patient12_study1", True), ("TCGA-FG-6692", False)])
+def test_an_enhancing_plexus_is_noticed(detector: Detector, data_folder: Path, name: str, enhances: bool) -> None:
+    """Plexus and veins of the first head shine as after a contrast agent, which is 0.3 % of its brain."""
+    prepared = detector.prepare(ScanRequest(read_volume(data_folder / "raw_head" / f"{name}_T1.nii.gz")))
+    noticed = [warning for warning in prepared.warnings if "as after a contrast agent" in warning]
+    assert len(noticed) == enhances
+
+
 def test_permuted_and_flipped_axes_give_the_same_map(detector: Detector, raw_head: Volume, straight: Detection) -> None:
     """Measured: the very same values. The chain puts the axes in anatomical order before it looks at the scan."""
     other = detector.detect(reordered(raw_head, ORDER, FLIPS))

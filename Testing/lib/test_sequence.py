@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from DALAnomalyLib.errors import InputError, UsageError
-from DALAnomalyLib.preprocessing.appearance import BRIGHT_SHARE, Appearance
+from DALAnomalyLib.preprocessing.appearance import BRIGHT_FLUID_SHARE, BRIGHT_SHARE, Appearance
 from DALAnomalyLib.preprocessing.sequence import (
     SequenceDecision,
     SequenceGuess,
@@ -118,8 +118,8 @@ def header(
     return ScanDescription(modality, sequence, contrast_agent, "DICOM: TR 9000 ms, TE 110 ms")
 
 
-def image(kind: str, bright_share: float = 0.0) -> Appearance:
-    return Appearance(kind, {}, {}, bright_share, "correlation with the atlas 0.50")
+def image(kind: str, bright_share: float = 0.0, bright_fluid_share: float = 0.0) -> Appearance:
+    return Appearance(kind, {}, {}, bright_share, bright_fluid_share, "correlation with the atlas 0.50")
 
 
 def decided(
@@ -128,8 +128,9 @@ def decided(
     appearance: Appearance | None = None,
     guess: SequenceGuess = SURE,
     known: tuple[str, ...] = KNOWN,
+    corrected: bool = True,
 ) -> SequenceDecision:
-    return decide_sequence(told, known, description, appearance, guess)
+    return decide_sequence(told, known, description, appearance, guess, corrected)
 
 
 @pytest.mark.parametrize("told", ["auto", "T1"])
@@ -219,11 +220,21 @@ def test_a_contrast_agent_is_warned_of(told: str) -> None:
     assert named == ("the header names a contrast agent; what enhances will look like an anomaly",)
     (seen,) = decided(told, header("T1"), image("T1", 2 * BRIGHT_SHARE)).warnings
     assert seen.startswith("2.0% of the brain is far brighter than white matter, as after a contrast agent")
+    (deep,) = decided(told, header("T1"), image("T1", 0.0, 2 * BRIGHT_FLUID_SHARE)).warnings
+    assert deep.startswith("0.6% of the fluid deep in the brain is far brighter than white matter, as after a contrast")
+    assert decided(told, header("T1"), image("T1", 2 * BRIGHT_SHARE, 2 * BRIGHT_FLUID_SHARE)).warnings == (seen,)
+
+
+def test_a_bias_field_is_no_contrast_agent() -> None:
+    bright = image("T1", 1.5 * BRIGHT_SHARE, 10 * BRIGHT_FLUID_SHARE)
+    assert decided("T1", None, bright, corrected=False).warnings == ()
+    assert decided("T1", None, image("T1", 2.1 * BRIGHT_SHARE), corrected=False).warnings != ()
 
 
 def test_bright_fluid_on_t2_is_no_contrast_agent() -> None:
-    assert decided("auto", header("T2", contrast_agent=False), image("T2", 0.4)).warnings == ()
-    assert decided("auto", header("T1", contrast_agent=False), image("T1", 0.5 * BRIGHT_SHARE)).warnings == ()
+    assert decided("auto", header("T2", contrast_agent=False), image("T2", 0.4, 1.0)).warnings == ()
+    little = image("T1", 0.5 * BRIGHT_SHARE, 0.5 * BRIGHT_FLUID_SHARE)
+    assert decided("auto", header("T1", contrast_agent=False), little).warnings == ()
 
 
 @pytest.mark.parametrize(
