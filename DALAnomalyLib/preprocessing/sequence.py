@@ -18,6 +18,7 @@ from DALAnomalyLib.preprocessing.appearance import (
 from DALAnomalyLib.volume_io import ScanDescription
 
 AUTOMATIC = "auto"
+WITHOUT_AGENT = "the model knows scans without one, findings may be wrong"
 CLEAR_DIFFERENCE = 0.1
 """Correlations closer than this leave the sequence in doubt."""
 
@@ -108,7 +109,7 @@ def decide_sequence(
         if not guess.is_clear:
             warnings.append(f"sequence unclear, taken as {name} ({evidence}); name it with --sequence")
     if description is not None and description.contrast_agent:
-        warnings.append("the header names a contrast agent; what enhances will look like an anomaly")
+        warnings.append(f"the header names a contrast agent; {WITHOUT_AGENT}")
     elif name == "T1" and appearance is not None:
         warnings += _enhancing(appearance, corrected)[:1]
     return SequenceDecision(name, evidence, tuple(warnings))
@@ -119,8 +120,7 @@ def _enhancing(appearance: Appearance, corrected: bool) -> list[str]:
     if corrected:
         places.append((appearance.bright_fluid_share, BRIGHT_FLUID_SHARE, "the fluid deep in the brain"))
     return [
-        f"{share:.1%} of {place} is far brighter than white matter, as after a contrast agent; "
-        "what enhances will look like an anomaly"
+        f"{share:.1%} of {place} is far brighter than white matter, as after a contrast agent; {WITHOUT_AGENT}"
         for share, limit, place in places
         if share > limit
     ]

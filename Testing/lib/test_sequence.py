@@ -217,7 +217,7 @@ def test_a_model_that_knows_flair_takes_it() -> None:
 @pytest.mark.parametrize("told", ["auto", "T1"])
 def test_a_contrast_agent_is_warned_of(told: str) -> None:
     named = decided(told, header("T1", contrast_agent=True), image("T1", 2 * BRIGHT_SHARE)).warnings
-    assert named == ("the header names a contrast agent; what enhances will look like an anomaly",)
+    assert named == ("the header names a contrast agent; the model knows scans without one, findings may be wrong",)
     (seen,) = decided(told, header("T1"), image("T1", 2 * BRIGHT_SHARE)).warnings
     assert seen.startswith("2.0% of the brain is far brighter than white matter, as after a contrast agent")
     (deep,) = decided(told, header("T1"), image("T1", 0.0, 2 * BRIGHT_FLUID_SHARE)).warnings
