@@ -41,8 +41,8 @@ DEEP_MM, DEEP_FLUID, FINE_MM = 15.0, 0.5, 2.0
 ventricles with their plexus, and the cisterns in which large vessels run."""
 BRIGHT_FLUID_SHARE = 0.003
 """Share of it far brighter than white matter from which a registered T1 seems contrast-enhanced: narrow ventricles with
-white matter in their place in the atlas have up to 0.0021 without an agent, painted vessels and plexus make 0.0020 and
-more, mostly above 0.005 (docs/out_of_distribution.md)."""
+white matter in their place in the atlas have up to 0.0021 without an agent; vessels and plexus painted after N4 make
+0.0020 and more, mostly above 0.005, painted before it often less (docs/out_of_distribution.md)."""
 
 
 @dataclass(frozen=True)

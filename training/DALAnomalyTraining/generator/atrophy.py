@@ -1,4 +1,4 @@
-"""Brains that have shrunk: ventricles and sulci widen at the cost of the tissue that they touch."""
+"""Brains that have shrunk: ventricles and sulci widen at the cost of what they touch."""
 
 from __future__ import annotations
 
