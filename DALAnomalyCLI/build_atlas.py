@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from DALAnomalyCLI import reporting
+from DALAnomalyCLI import option, reporting
 from DALAnomalyLib.job.result_folder import result_folder
 
 
@@ -24,9 +24,9 @@ def build_atlas(
     subjects_limit: Annotated[
         int | None, typer.Option(help="Use only this many subjects of each folder, the first by name.", min=1)
     ] = None,
-    workers: Annotated[int, typer.Option(help="Subjects worked on at once.", min=1)] = 1,
-    force: Annotated[bool, typer.Option("--force", help="Replace an older atlas.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+    workers: option.Workers = 1,
+    force: option.Force = False,
+    debug: option.Debug = False,
 ) -> None:
     """Build an unbiased group atlas (T1, T2, tissues, brain mask) from label maps."""
     reporter = reporting.make_reporter(debug=debug)

@@ -9,21 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from DALAnomalyCLI import reporting
-from DALAnomalyCLI.evaluation_cases import REQUIRED_COLUMNS, Case, read_cases
-from DALAnomalyCLI.preprocessing_options import (
-    AtlasFolder,
-    BrainExtraction,
-    NoCache,
-    Preprocessed,
-    Registration,
-    SecondPass,
-    Skip,
-    Window,
-)
+from DALAnomalyCLI import option, reporting
+from DALAnomalyCLI.evaluation_cases import REQUIRED_COLUMNS, Case, for_each_case, read_cases
 from DALAnomalyCLI.reporting import Reporter
 from DALAnomalyLib.calibration import TARGETS_ML
-from DALAnomalyLib.errors import CancelledError, InputError, OutputError, UsageError
+from DALAnomalyLib.errors import InputError, OutputError, UsageError
 from DALAnomalyLib.job import manifest
 from DALAnomalyLib.job.failures import naming
 from DALAnomalyLib.job.interruption import cancel_on_signals
@@ -62,24 +52,24 @@ def calibrate(
         typer.Argument(metavar="HEALTHY.csv", help=f"Table with {', '.join(REQUIRED_COLUMNS)} (empty); see evaluate."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The new model file, NAME.dalmodel.")],
-    model: Annotated[Path | None, typer.Option(help="Model file instead of the one that is shipped.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<number>.")] = "auto",
+    model: option.Model = None,
+    device: option.Device = "auto",
     source: Annotated[str | None, typer.Option(help="What scans these are, in words; kept in the model file.")] = None,
     volumes: Annotated[
         str, typer.Option(help="False ml per healthy scan that Sensitive, Balanced and Specific allow.")
     ] = VOLUMES,
-    skip: Skip = None,
-    preprocessed: Preprocessed = False,
-    brain_extraction: BrainExtraction = "auto",
-    registration: Registration = None,
-    window: Window = None,
-    second_pass: SecondPass = False,
-    atlas: AtlasFolder = None,
-    no_cache: NoCache = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an older model file.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+    skip: option.Skip = None,
+    preprocessed: option.Preprocessed = False,
+    brain_extraction: option.BrainExtraction = "auto",
+    registration: option.Registration = None,
+    window: option.Window = None,
+    second_pass: option.SecondPass = False,
+    atlas: option.Atlas = None,
+    no_cache: option.NoCache = False,
+    force: option.Force = False,
+    quiet: option.Quiet = False,
+    as_json: option.Json = False,
+    debug: option.Debug = False,
 ) -> None:
     """Set the thresholds of a model by how much it finds in healthy scans, and write it as a new model file."""
     reporter = reporting.make_reporter(quiet, as_json, debug)
@@ -123,9 +113,15 @@ def run_calibrate(options: CalibrateOptions, reporter: Reporter) -> int:
     token = CancelToken()
     with cancel_on_signals(token):
         detector = options.preprocessing.load_detector(options.model, options.device)
-        shown, codes = _look_at_all(detector, cases, options, reporter, token)
-        if not shown:
+        looked_at, codes = for_each_case(
+            cases, lambda case: _look_at(detector, case, options.preprocessing, token), "calibrate", reporter, token
+        )
+        if not looked_at:
             raise typer.Exit(codes[0])
+        shown: dict[str, list[FalsePositives]] = {}
+        for sequence, found in looked_at:
+            shown.setdefault(sequence, []).append(found)
+        reporter.progress("calibrate", "fitting thresholds", 1.0)
         fitted = {name: _fitted(name, scans, detector, options, len(codes)) for name, scans in sorted(shown.items())}
         token.raise_if_cancelled()
         digest = _write(model, fitted, options.output)
@@ -139,8 +135,7 @@ def run_calibrate(options: CalibrateOptions, reporter: Reporter) -> int:
     for name, calibration in fitted.items():
         for warning in calibration.warnings:
             reporter.notice(name, warning)
-    done = sum(map(len, shown.values()))
-    reporter.note(f"{done} of {len(cases)} scans done, {len(codes)} failed -> {options.output}")
+    reporter.note(f"{len(looked_at)} of {len(cases)} scans done, {len(codes)} failed -> {options.output}")
     return codes[0] if codes else 0
 
 
@@ -164,26 +159,6 @@ def _check_output(output: Path, force: bool) -> None:
     if output.exists() and not force:
         msg = f"{output} exists already; choose another name or add --force"
         raise OutputError(msg)
-
-
-def _look_at_all(
-    detector: Detector, cases: Sequence[Case], options: CalibrateOptions, reporter: Reporter, token: CancelToken
-) -> tuple[dict[str, list[FalsePositives]], list[int]]:
-    """What is found in every scan that can be scored, by sequence; the exit codes are those of the others."""
-    shown: dict[str, list[FalsePositives]] = {}
-    codes: list[int] = []
-    for number, case in enumerate(cases):
-        token.raise_if_cancelled()
-        reporter.progress("calibrate", f"{case.subject} {case.sequence}", number / len(cases))
-        try:
-            sequence, found = _look_at(detector, case, options.preprocessing, token)
-            shown.setdefault(sequence, []).append(found)
-        except (CancelledError, BrokenPipeError):
-            raise
-        except Exception as error:
-            codes.append(reporter.error(f"{case.subject} {case.sequence}", error))
-    reporter.progress("calibrate", "fitting thresholds", 1.0)
-    return shown, codes
 
 
 def _look_at(

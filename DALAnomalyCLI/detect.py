@@ -9,24 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from DALAnomalyCLI import reporting
+from DALAnomalyCLI import option, reporting
 from DALAnomalyCLI.input_names import unique_stems
 from DALAnomalyCLI.preprocessing_files import (
     INTERMEDIATE_FILES,
     QUALITY_FILE,
     write_intermediate,
     write_quality_file,
-)
-from DALAnomalyCLI.preprocessing_options import (
-    AtlasFolder,
-    BrainExtraction,
-    NoCache,
-    Preprocessed,
-    Registration,
-    SecondPass,
-    Series,
-    Skip,
-    Window,
 )
 from DALAnomalyCLI.reporting import Reporter
 from DALAnomalyLib.errors import CancelledError, UsageError
@@ -74,32 +63,28 @@ def detect(
         Path,
         typer.Option("--output", "-o", help="Folder for the results; with several inputs, one folder each inside it."),
     ],
-    sequence: Annotated[str, typer.Option(help="auto, T1 or T2.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<number>.")] = "auto",
-    model: Annotated[Path | None, typer.Option(help="Model file instead of the one that is shipped.")] = None,
-    brain_mask: Annotated[Path | None, typer.Option(help="Brain mask on the scan's own grid.")] = None,
+    sequence: option.Sequence = "auto",
+    device: option.Device = "auto",
+    model: option.Model = None,
+    brain_mask: option.BrainMask = None,
     threshold: Annotated[float | None, typer.Option(help="Score from which a voxel belongs to a finding.")] = None,
-    sign: Annotated[
-        str | None, typer.Option(help="typical (bright on T2, dark on T1) or absolute (all differences).")
-    ] = None,
-    series: Series = None,
-    skip: Skip = None,
-    preprocessed: Preprocessed = False,
-    brain_extraction: BrainExtraction = "auto",
-    registration: Registration = None,
-    window: Window = None,
-    second_pass: SecondPass = False,
-    atlas: AtlasFolder = None,
+    sign: option.Sign = None,
+    series: option.Series = None,
+    skip: option.Skip = None,
+    preprocessed: option.Preprocessed = False,
+    brain_extraction: option.BrainExtraction = "auto",
+    registration: option.Registration = None,
+    window: option.Window = None,
+    second_pass: option.SecondPass = False,
+    atlas: option.Atlas = None,
     keep_intermediate: Annotated[
         bool, typer.Option("--keep-intermediate", help="Keep the corrected scan, the network's input, atlas space.")
     ] = False,
-    no_cache: NoCache = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an older result.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object per line: progress, results, errors.")
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+    no_cache: option.NoCache = False,
+    force: option.Force = False,
+    quiet: option.Quiet = False,
+    as_json: option.Json = False,
+    debug: option.Debug = False,
 ) -> None:
     """Find what a healthy brain would not show in T1 or T2 scans. Research use only, not for diagnosis."""
     reporter = reporting.make_reporter(quiet, as_json, debug)

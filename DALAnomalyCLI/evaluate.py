@@ -11,24 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from DALAnomalyCLI import reporting
-from DALAnomalyCLI.evaluation_cases import REQUIRED_COLUMNS, Case, read_cases
+from DALAnomalyCLI import option, reporting
+from DALAnomalyCLI.evaluation_cases import REQUIRED_COLUMNS, for_each_case, read_cases
 from DALAnomalyCLI.evaluation_measures import ALL, Group, Row, case_metrics, groups_of, measure
 from DALAnomalyCLI.evaluation_preset_table import preset_rows
 from DALAnomalyCLI.evaluation_report import draw_curves, shown_tables, write_table
 from DALAnomalyCLI.evaluation_scores import ScoredCase, score_case
-from DALAnomalyCLI.preprocessing_options import (
-    AtlasFolder,
-    BrainExtraction,
-    NoCache,
-    Preprocessed,
-    Registration,
-    SecondPass,
-    Skip,
-    Window,
-)
 from DALAnomalyCLI.reporting import Reporter
-from DALAnomalyLib.errors import CancelledError
 from DALAnomalyLib.job import manifest
 from DALAnomalyLib.job.interruption import cancel_on_signals
 from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
@@ -37,7 +26,7 @@ from DALAnomalyLib.job.result_folder import result_folder, writing
 from DALAnomalyLib.progress import CancelToken
 
 if TYPE_CHECKING:
-    from DALAnomalyLib.detector import Detector
+    pass
 
 PRESETS_FILE = "presets.csv"
 """Written for models with a calibration only."""
@@ -67,23 +56,21 @@ def evaluate(
         typer.Argument(metavar="CASES.csv", help=f"Table with {', '.join(REQUIRED_COLUMNS)}, optional brain_mask."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
-    model: Annotated[Path | None, typer.Option(help="Model file instead of the one that is shipped.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<number>.")] = "auto",
-    sign: Annotated[
-        str | None, typer.Option(help="typical (bright on T2, dark on T1) or absolute (all differences).")
-    ] = None,
-    skip: Skip = None,
-    preprocessed: Preprocessed = False,
-    brain_extraction: BrainExtraction = "auto",
-    registration: Registration = None,
-    window: Window = None,
-    second_pass: SecondPass = False,
-    atlas: AtlasFolder = None,
-    no_cache: NoCache = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an older result.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+    model: option.Model = None,
+    device: option.Device = "auto",
+    sign: option.Sign = None,
+    skip: option.Skip = None,
+    preprocessed: option.Preprocessed = False,
+    brain_extraction: option.BrainExtraction = "auto",
+    registration: option.Registration = None,
+    window: option.Window = None,
+    second_pass: option.SecondPass = False,
+    atlas: option.Atlas = None,
+    no_cache: option.NoCache = False,
+    force: option.Force = False,
+    quiet: option.Quiet = False,
+    as_json: option.Json = False,
+    debug: option.Debug = False,
 ) -> None:
     """Measure detection on scans with known lesions, and false alarms on healthy ones (rows without a lesion)."""
     reporter = reporting.make_reporter(quiet, as_json, debug)
@@ -110,7 +97,14 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter) -> int:
         result_folder(options.output, RESULT_FILES, options.force) as folder,
     ):
         detector = options.preprocessing.load_detector(options.model, options.device)
-        scored, codes = _score_all(detector, cases, options, reporter, token)
+        scored, codes = for_each_case(
+            cases,
+            lambda case: score_case(detector, case, options.sign, token, options.preprocessing),
+            "evaluate",
+            reporter,
+            token,
+        )
+        reporter.progress("evaluate", "metrics", 1.0)
         if not scored:
             raise typer.Exit(codes[0])
         grouped = groups_of(scored)
@@ -155,22 +149,3 @@ def _presets(grouped: Sequence[tuple[str, str, list[ScoredCase]]], groups: Seque
             best = next(row["best_dice"] for row in group.rows if row["score"] == kind)
             rows += preset_rows(dataset, sequence, cases, float(best))
     return rows
-
-
-def _score_all(
-    detector: Detector, cases: Sequence[Case], options: EvaluateOptions, reporter: Reporter, token: CancelToken
-) -> tuple[list[ScoredCase], list[int]]:
-    """Score what can be scored; the exit codes are those of the cases that cannot."""
-    scored: list[ScoredCase] = []
-    codes: list[int] = []
-    for number, case in enumerate(cases):
-        token.raise_if_cancelled()
-        reporter.progress("evaluate", f"{case.subject} {case.sequence}", number / len(cases))
-        try:
-            scored.append(score_case(detector, case, options.sign, token, options.preprocessing))
-        except (CancelledError, BrokenPipeError):
-            raise
-        except Exception as error:
-            codes.append(reporter.error(f"{case.subject} {case.sequence}", error))
-    reporter.progress("evaluate", "metrics", 1.0)
-    return scored, codes

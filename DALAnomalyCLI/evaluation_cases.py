@@ -1,13 +1,18 @@
-"""The table of cases that `dal-anomaly evaluate` reads."""
+"""The table of cases that `dal-anomaly evaluate` and `calibrate` read, and the way through it."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from DALAnomalyLib.errors import InputError
+from DALAnomalyCLI.reporting import Reporter
+from DALAnomalyLib.errors import CancelledError, InputError
+from DALAnomalyLib.progress import CancelToken
+
+Result = TypeVar("Result")
 
 REQUIRED_COLUMNS = ("subject", "dataset", "sequence", "image", "lesion")
 
@@ -60,3 +65,26 @@ def _case(row: Mapping[str, str | None], path: Path, line: int) -> Case:
     )
     assert image is not None
     return Case(values["subject"], values["dataset"], values["sequence"], image, lesion, mask)
+
+
+def for_each_case(
+    cases: Sequence[Case], work: Callable[[Case], Result], stage: str, reporter: Reporter, token: CancelToken
+) -> tuple[list[Result], list[int]]:
+    """What `work` makes of every case it can work on; the exit codes are those of the others, which are reported.
+
+    Raises:
+        CancelledError: the token was cancelled.
+    """
+    results: list[Result] = []
+    codes: list[int] = []
+    for number, case in enumerate(cases):
+        token.raise_if_cancelled()
+        name = f"{case.subject} {case.sequence}"
+        reporter.progress(stage, name, number / len(cases))
+        try:
+            results.append(work(case))
+        except (CancelledError, BrokenPipeError):
+            raise
+        except Exception as error:
+            codes.append(reporter.error(name, error))
+    return results, codes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from DALAnomalyCLI import reporting
+from DALAnomalyCLI import option, reporting
 from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.job import manifest
 
@@ -24,8 +24,8 @@ def info(
     preset: Annotated[
         str | None, typer.Option(help="A configuration instead of a file: paper, default or tiny.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+    as_json: option.JsonObject = False,
+    debug: option.Debug = False,
 ) -> None:
     """Show the metadata, digest, parameters and operations (FLOPs) of a model."""
     reporter = reporting.make_reporter(as_json=as_json, debug=debug)

@@ -7,16 +7,14 @@ from typing import Annotated
 
 import typer
 
-from DALAnomalyCLI import reporting
+from DALAnomalyCLI import option, reporting
 from DALAnomalyLib.errors import OutputError, UsageError
 from DALAnomalyLib.job.result_folder import writing
-
-Folders = Annotated[list[Path] | None, typer.Option(help="Folder of FreeSurfer label maps; repeatable.")]
 
 
 def prepare(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the pack.")],
-    label_maps: Folders = None,
+    label_maps: Annotated[list[Path] | None, typer.Option(help="Folder of FreeSurfer label maps; repeatable.")] = None,
     labelled_t1: Annotated[
         Path | None, typer.Option(help="Folder of NAME_T1.nii.gz with NAME_labels.nii.gz (MUSE labels).")
     ] = None,
@@ -38,10 +36,10 @@ def prepare(
         typer.Option(help="Voxel size of the pack in mm: 1.75, or 1.25 for real pairs alone.", min=0.5, max=5.0),
     ] = None,
     n4: Annotated[bool, typer.Option(help="Take the bias field out of real scans, as is done at detection.")] = True,
-    workers: Annotated[int, typer.Option(help="Subjects worked on at once.", min=1)] = 2,
+    workers: option.Workers = 2,
     device: Annotated[str, typer.Option(help="Where brains are outlined: auto, cpu or cuda.")] = "cpu",
-    force: Annotated[bool, typer.Option("--force", help="Replace an older pack.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+    force: option.Force = False,
+    debug: option.Debug = False,
 ) -> None:
     """Build a training pack from label maps, labelled T1 scans or real pairs, all in one upright frame."""
     reporter = reporting.make_reporter(debug=debug)
@@ -93,7 +91,7 @@ def sample(
     data: Annotated[Path, typer.Option(help="Pack whose label maps the group atlas is made of.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the sample scans.")],
     seed: Annotated[int, typer.Option(help="Which of the possible subjects.")] = 0,
-    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+    debug: option.Debug = False,
 ) -> None:
     """Make a synthetic subject (T1 and T2 with one lesion) that no real brain is recognisable in."""
     reporter = reporting.make_reporter(debug=debug)

@@ -9,22 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from DALAnomalyCLI import reporting
+from DALAnomalyCLI import option, reporting
 from DALAnomalyCLI.preprocessing_files import (
     INTERMEDIATE_FILES,
     QUALITY_FILE,
     write_intermediate,
     write_quality_file,
-)
-from DALAnomalyCLI.preprocessing_options import (
-    AtlasFolder,
-    BrainExtraction,
-    NoCache,
-    Preprocessed,
-    Registration,
-    Series,
-    Skip,
-    Window,
 )
 from DALAnomalyLib.job import manifest
 from DALAnomalyLib.job.failures import naming
@@ -59,22 +49,22 @@ class PreprocessOptions:
 def preprocess(
     scan: Annotated[Path, typer.Argument(help="Raw scan: NIfTI, NRRD, MetaImage, or a DICOM folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
-    sequence: Annotated[str, typer.Option(help="auto, T1 or T2.")] = "auto",
-    brain_mask: Annotated[Path | None, typer.Option(help="Brain mask on the scan's own grid.")] = None,
-    series: Series = None,
-    skip: Skip = None,
-    preprocessed: Preprocessed = False,
-    brain_extraction: BrainExtraction = "auto",
-    registration: Registration = None,
-    window: Window = None,
-    atlas: AtlasFolder = None,
-    model: Annotated[Path | None, typer.Option(help="Model file instead of the one that is shipped.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<number>.")] = "auto",
-    no_cache: NoCache = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an older result.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+    sequence: option.Sequence = "auto",
+    brain_mask: option.BrainMask = None,
+    series: option.Series = None,
+    skip: option.Skip = None,
+    preprocessed: option.Preprocessed = False,
+    brain_extraction: option.BrainExtraction = "auto",
+    registration: option.Registration = None,
+    window: option.Window = None,
+    atlas: option.Atlas = None,
+    model: option.Model = None,
+    device: option.Device = "auto",
+    no_cache: option.NoCache = False,
+    force: option.Force = False,
+    quiet: option.Quiet = False,
+    as_json: option.Json = False,
+    debug: option.Debug = False,
 ) -> None:
     """Bring a raw scan to the model's grid and scale: brain mask, bias field, atlas space, intensities, qc.png."""
     reporter = reporting.make_reporter(quiet, as_json, debug)

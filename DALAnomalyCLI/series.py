@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from DALAnomalyCLI import reporting
+from DALAnomalyCLI import option, reporting
 from DALAnomalyLib.job.interruption import cancel_on_signals
 from DALAnomalyLib.progress import CancelToken
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 def series(
     folder: Annotated[Path, typer.Argument(help="DICOM folder; its sub-folders are searched, too.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+    as_json: option.JsonObject = False,
+    debug: option.Debug = False,
 ) -> None:
     """List the series of a DICOM folder: number for --series, name, sequence, size, and whether it can be used."""
     reporter = reporting.make_reporter(as_json=as_json, debug=debug)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from DALAnomalyCLI import reporting
+from DALAnomalyCLI import option, reporting
 from DALAnomalyLib.errors import OutputError
 from DALAnomalyLib.job.result_folder import writing
 
@@ -25,7 +25,7 @@ def train(
     devices: Annotated[int, typer.Option(help="Processes, one per GPU or share of the CPU.", min=1)] = 1,
     until: Annotated[int | None, typer.Option(help="Stop after this step of the whole run.", min=1)] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+    debug: option.Debug = False,
 ) -> None:
     """Train a network on a pack; the finished model is OUTPUT/model.dalmodel."""
     reporter = reporting.make_reporter(quiet=True, debug=debug)
@@ -42,8 +42,8 @@ def export(
     config: Annotated[
         Path | None, typer.Option(help="Training configuration to take restoration, score and preprocessing from.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an older file.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+    force: option.Force = False,
+    debug: option.Debug = False,
 ) -> None:
     """Make a model file of a checkpoint, with landmarks, mean images and thresholds measured on the pack."""
     reporter = reporting.make_reporter(debug=debug)
