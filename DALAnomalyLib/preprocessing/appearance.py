@@ -7,12 +7,12 @@ differ.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from scipy import ndimage, optimize
 
 from DALAnomalyLib.preprocessing.atlas import Atlas
 from DALAnomalyLib.volume import Volume
@@ -30,19 +30,25 @@ DARK_FLUID = 0.85
 FLAT = 0.15
 """Spread of the brain's intensities (90th less 10th percentile, over the median) below which it is no MR contrast."""
 _TINY = 1e-12
-BRIGHT_SHARE = 0.01
-"""Share of the brain far brighter than its white matter from which a T1 without bias field seems contrast-enhanced. Of
-69 real T1 without an agent, one has most, 0.0060 (a glioma 0.009 unregistered); with vessels, plexus and a rim
-of 4 mm painted bright, gliomas have at least 0.014 (docs/out_of_distribution.md)."""
-UNCORRECTED_BRIGHT_SHARE = 0.02
-"""The same of a T1 that N4 was not applied to: a bias field alone makes 0.013 bright, a strong one more."""
+_GAUSSIAN = 1.48
+"""Standard deviation of a Gaussian over its median absolute deviation."""
+BRIGHT, BRIGHT_DEVIATIONS = 0.25, 2.0
+"""What is brighter than the white matter around it by this part of fluid's distance from white matter, and by so many
+standard deviations of white matter, is bright on T1."""
+LEAST_POINTS = 100
+"""Of white matter and of fluid, from which that can be told."""
+COIL_MM, USUAL_DEVIATION = 80.0, 0.1
+"""How white matter's brightness varies over a brain of this half width is fitted by a parabola of its logarithm; white
+matter that strays from it by more than this is a lesion or no white matter."""
+BRIGHT_SHARE = 0.02
+"""Share of the brain that is bright from which a T1 seems contrast-enhanced. Of 69 real T1 without an agent a glioma
+has most, 0.012 (not registered 0.017); with a rim of 4 mm painted bright, gliomas have at least 0.028."""
 DEEP_MM, DEEP_FLUID, FINE_MM = 15.0, 0.5, 2.0
 """What lies this deep in the atlas' brain and is fluid with this probability, looked at on points so far apart:
 ventricles with their plexus, and the cisterns in which large vessels run."""
-BRIGHT_FLUID_SHARE = 0.003
-"""Share of it far brighter than white matter from which a registered T1 seems contrast-enhanced: narrow ventricles with
-white matter in their place in the atlas have up to 0.0021 without an agent; vessels and plexus painted after N4 make
-0.0020 and more, mostly above 0.005, painted before it often less (docs/out_of_distribution.md)."""
+BRIGHT_FLUID_SHARE = 0.0035
+"""The same share of that fluid in a registered scan. The 69 have up to 0.0030, with or without N4; a real head after an
+agent has 0.015, most imitations more than 0.004 (docs/out_of_distribution.md)."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,8 @@ class Appearance:
         kind: "T1", "T2", "FLAIR", "CT" or "unknown".
         correlations: with the atlas image of every sequence.
         tissues: median intensity of csf, gm and wm, relative to the brain's 95th percentile.
-        bright_share: share of the brain that is brighter than white matter by its distance from fluid's median / 2.
+        bright_share: share of the brain that is clearly brighter than the white matter around it, whatever the bias
+            field.
         bright_fluid_share: the same share of where the atlas has fluid deep in the brain.
         evidence: all this in one line.
     """
@@ -92,9 +99,7 @@ def look_at(moved: Volume, brain: Volume, atlas: Atlas) -> Appearance:
         if np.any(inside & (share.array[places] > PURE[name]))
     }
     spread = (high - low) / max(abs(middle), _TINY)
-    deep = _deep_fluid(atlas) if tissues else points[:0]
-    fluid = _sampled(moved, deep, order=1)[_sampled(brain, deep, order=0) > 0]
-    bright, bright_fluid = (_bright_share(shown / scale, tissues) for shown in (seen, fluid))
+    bright, bright_fluid = _bright_shares(moved, brain, atlas)
     kind = _kind(correlations, tissues, spread)
     evidence = "correlation with the atlas " + ", ".join(f"{name} {value:.2f}" for name, value in correlations.items())
     evidence += "; " + ", ".join(f"{name.upper()} {value:.2f}" for name, value in tissues.items())
@@ -111,11 +116,51 @@ def _kind(correlations: Mapping[str, float], tissues: Mapping[str, float], sprea
     return best if correlations[best] > LOWEST_CORRELATION and lead > LEAST_LEAD else "unknown"
 
 
-def _bright_share(values: npt.NDArray[np.float32], tissues: Mapping[str, float]) -> float:
-    if len(tissues) < 3 or not values.size:
-        return 0.0
-    limit = tissues["wm"] + abs(tissues["wm"] - tissues["csf"]) / 2
-    return float(np.mean(values > limit))
+def _bright_shares(moved: Volume, brain: Volume, atlas: Atlas) -> tuple[float, float]:
+    """Of the brain and of its deep fluid, each voxel compared with what the coil makes of white matter there."""
+
+    def seen_at(points: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+        return _sampled(brain, points, order=0) > 0, _sampled(moved, points, order=1)
+
+    if not atlas.tissues:
+        return 0.0, 0.0
+    points, places = _lattice(atlas)
+    inside, values = seen_at(points)
+    white, is_fluid = (inside & (atlas.tissues[name].array[places] > PURE[name]) for name in ("wm", "csf"))
+    white &= values > 0
+    if min(np.count_nonzero(white), np.count_nonzero(is_fluid)) < LEAST_POINTS:
+        return 0.0, 0.0
+    sensitivity = _fitted_sensitivity(points[white], values[white])
+    even = values / sensitivity(points)
+    wm, csf = (float(np.median(even[where])) for where in (white, is_fluid))
+    deviation = _GAUSSIAN * float(np.median(np.abs(even[white] - wm)))
+    limit = wm + max(BRIGHT * abs(wm - csf), BRIGHT_DEVIATIONS * deviation)
+    deep = _deep_fluid(atlas)
+    inside_deep, fluid = seen_at(deep)
+    is_bright = (fluid / sensitivity(deep) > limit)[inside_deep]
+    return float(np.mean(even[inside] > limit)), float(np.mean(is_bright)) if is_bright.size else 0.0
+
+
+def _fitted_sensitivity(
+    points: npt.NDArray[np.float64], white: npt.NDArray[np.float32]
+) -> Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]:
+    """How bright the coil makes places (N, 3), relative to the median of white matter, of which a sample is given."""
+    centre = points.mean(axis=0)
+
+    def terms(places: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        first = (places - centre) / COIL_MM
+        second = [first[:, row] * first[:, column] for row in range(3) for column in range(row, 3)]
+        return np.column_stack((np.ones(len(first)), first, *second))
+
+    known, brightness = terms(points), np.log(white / np.median(white))
+    fit = optimize.least_squares(
+        lambda weights: known @ weights - brightness,
+        np.zeros(known.shape[1]),
+        lambda _: known,
+        loss="cauchy",
+        f_scale=USUAL_DEVIATION,
+    )
+    return lambda places: np.exp(np.clip(terms(places) @ fit.x, -1, 1))
 
 
 def _lattice(atlas: Atlas) -> tuple[npt.NDArray[np.float64], tuple[npt.NDArray[np.intp], ...]]:

@@ -195,8 +195,8 @@ def _decide(
         return SequenceDecision(request.sequence, "as told", ())
     guess = _guess(array, inside, standard)
     appearance = look_at(placed.moved, placed.moved_brain, equipment.atlas()) if placed.in_atlas else None
-    corrected = not log.skips("n4")
-    decision = decide_sequence(request.sequence, standard.landmarks, request.description, appearance, guess, corrected)
+    registered = not log.skips("registration")
+    decision = decide_sequence(request.sequence, standard.landmarks, request.description, appearance, guess, registered)
     for warning in decision.warnings:
         log.warn(warning)
     return decision

@@ -9,12 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from DALAnomalyLib.errors import InputError, UsageError
-from DALAnomalyLib.preprocessing.appearance import (
-    BRIGHT_FLUID_SHARE,
-    BRIGHT_SHARE,
-    UNCORRECTED_BRIGHT_SHARE,
-    Appearance,
-)
+from DALAnomalyLib.preprocessing.appearance import BRIGHT_FLUID_SHARE, BRIGHT_SHARE, Appearance
 from DALAnomalyLib.volume_io import ScanDescription
 
 AUTOMATIC = "auto"
@@ -64,7 +59,7 @@ def decide_sequence(
     description: ScanDescription | None,
     appearance: Appearance | None,
     guess: SequenceGuess,
-    corrected: bool = True,
+    registered: bool = True,
 ) -> SequenceDecision:
     """Weigh all that is known; an explicit sequence always wins, but contradictions are said.
 
@@ -74,7 +69,8 @@ def decide_sequence(
         description: from the header, if there is any.
         appearance: against the atlas, if the scan could be registered.
         guess: against the model's mean images.
-        corrected: whether the scan's bias field was taken out, which can make as much bright as a contrast agent.
+        registered: whether the scan was laid onto the atlas, not just said to lie there: then the atlas tells which
+            fluid is deep in the brain.
 
     Raises:
         InputError: the scan is something else than the model knows, and the user did not name a sequence.
@@ -111,16 +107,16 @@ def decide_sequence(
     if description is not None and description.contrast_agent:
         warnings.append(f"the header names a contrast agent; {WITHOUT_AGENT}")
     elif name == "T1" and appearance is not None:
-        warnings += _enhancing(appearance, corrected)[:1]
+        warnings += _enhancing(appearance, registered)[:1]
     return SequenceDecision(name, evidence, tuple(warnings))
 
 
-def _enhancing(appearance: Appearance, corrected: bool) -> list[str]:
-    places = [(appearance.bright_share, BRIGHT_SHARE if corrected else UNCORRECTED_BRIGHT_SHARE, "the brain")]
-    if corrected:
+def _enhancing(appearance: Appearance, registered: bool) -> list[str]:
+    places = [(appearance.bright_share, BRIGHT_SHARE, "the brain")]
+    if registered:
         places.append((appearance.bright_fluid_share, BRIGHT_FLUID_SHARE, "the fluid deep in the brain"))
     return [
-        f"{share:.1%} of {place} is far brighter than white matter, as after a contrast agent; {WITHOUT_AGENT}"
+        f"{share:.1%} of {place} is clearly brighter than white matter, as after a contrast agent; {WITHOUT_AGENT}"
         for share, limit, place in places
         if share > limit
     ]

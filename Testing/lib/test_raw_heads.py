@@ -83,7 +83,7 @@ def test_the_raw_head_is_found_in_the_atlas(straight: Detection) -> None:
 
 @pytest.mark.parametrize(("name", "enhances"), [("mslub_patient12_study1", True), ("TCGA-FG-6692", False)])
 def test_an_enhancing_plexus_is_noticed(detector: Detector, data_folder: Path, name: str, enhances: bool) -> None:
-    """Plexus and veins of the first head shine as after a contrast agent, which is 0.3 % of its brain."""
+    """Plexus and veins of the first head shine as after a contrast agent."""
     prepared = detector.prepare(ScanRequest(read_volume(data_folder / "raw_head" / f"{name}_T1.nii.gz")))
     noticed = [warning for warning in prepared.warnings if "as after a contrast agent" in warning]
     assert len(noticed) == enhances

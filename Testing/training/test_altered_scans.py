@@ -77,6 +77,16 @@ def test_contrast_brightens_little_of_the_brain_and_the_rim_of_the_lesion() -> N
     assert after.image[before.lesion].max() > before.typical(WHITE)
 
 
+def test_what_an_agent_brightens_follows_the_coil() -> None:
+    before, after = altered("after contrast", "T1")
+    coil = np.linspace(0.5, 1.5, before.image.shape[1])[:, None]
+    uneven = replace(before, image=(before.image * coil).astype(np.float32))
+    ratio = ALTERATIONS["after contrast"][1](uneven, np.random.default_rng(0)) / coil / after.image
+    brightened = (after.image > before.image + 0.5 * before.extent) & (before.tissues == CSF)
+    for half in (np.s_[:, :26], np.s_[:, 26:]):
+        assert np.median(ratio[half][brightened[half]]) == pytest.approx(1, abs=0.12)
+
+
 @pytest.mark.parametrize("sequence", ["T1", "T2"])
 def test_noise_is_a_fifth_of_the_range(sequence: str) -> None:
     before, after = altered("noisy", sequence)

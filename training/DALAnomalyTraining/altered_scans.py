@@ -23,8 +23,9 @@ CT_LESION, CT_NOISE = 24.0, 4.0
 FLAIR_FLUID = 0.45
 """Fluid over white matter."""
 VESSEL_SHARE, VESSEL_DEPTH_MM, PLEXUS_SHARE, RIM_MM = 0.04, 10.0, 0.15, 4.0
-ENHANCED = 1.6
-"""Blood over white matter, less what they have in common with fluid."""
+ENHANCED, COIL_MM = 1.6, 15.0
+"""Blood over white matter, less what they have in common with fluid; and how smooth the coil's sensitivity is (Gaussian
+sigma): what an agent brightens is as bright as the coil sees it in that place."""
 NOISE, GHOST, GHOSTS = 0.2, 0.35, 4
 """Noise and ghosts as shares of the brain's intensity range; ghosts are so many to the field of view."""
 
@@ -46,6 +47,15 @@ class KnownScan:
         """Median intensity of a tissue outside the lesion; the whole brain's where there is none of it."""
         chosen = (self.tissues == tissue) & self.brain & ~self.lesion
         return float(np.median(self.image[chosen if chosen.any() else self.brain]))
+
+    def sensitivity(self) -> npt.NDArray[np.float64]:
+        """How bright the coil makes each place: white matter around it over all of it; 1 far from any."""
+        white = ((self.tissues == WHITE) & self.brain & ~self.lesion).astype(np.float64)
+        sigmas = [COIL_MM / step for step in self.spacing]
+        weight = ndimage.gaussian_filter(white, sigmas) + 1e-3
+        around = ndimage.gaussian_filter(white * (self.image / self.typical(WHITE)), sigmas) + 1e-3
+        sensitivity: npt.NDArray[np.float64] = around / weight
+        return sensitivity
 
     @property
     def extent(self) -> float:
@@ -90,7 +100,7 @@ def after_contrast(scan: KnownScan, random: np.random.Generator) -> Array:
     bright = _top(texture, surface, VESSEL_SHARE) | _top(texture, fluid, PLEXUS_SHARE)
     inner = ndimage.distance_transform_edt(scan.lesion, scan.spacing)
     bright |= (inner > 0) & (inner <= RIM_MM)
-    level = scan.typical(CSF) + ENHANCED * (scan.typical(WHITE) - scan.typical(CSF))
+    level = scan.sensitivity() * (scan.typical(CSF) + ENHANCED * (scan.typical(WHITE) - scan.typical(CSF)))
     share = _smooth(bright.astype(np.float64), scan.brain, 0.5)
     return _inside(scan, np.maximum(scan.image, scan.image + share * (level - scan.image)))
 
