@@ -248,6 +248,7 @@ def test_a_worker_that_dies_late_leaves_no_zombie(start: Start, monkeypatch: pyt
     process = first_event(worker)["pid"]
     worker.cancel()
     wait_for(lambda: not psutil.pid_exists(process))
+    wait_for(lambda: worker.exit_code is not None)  # the thread that collected it says so a moment later
     assert worker.exit_code == -signal.SIGKILL
 
 
