@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -24,9 +24,6 @@ from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
 from DALAnomalyLib.job.request import check_sign
 from DALAnomalyLib.job.result_folder import result_folder, writing
 from DALAnomalyLib.progress import CancelToken
-
-if TYPE_CHECKING:
-    pass
 
 PRESETS_FILE = "presets.csv"
 """Written for models with a calibration only."""

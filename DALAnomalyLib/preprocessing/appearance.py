@@ -37,12 +37,12 @@ BRIGHT, BRIGHT_DEVIATIONS = 0.25, 2.0
 standard deviations of white matter, is bright on T1."""
 LEAST_POINTS = 100
 """Of white matter and of fluid, from which that can be told."""
-COIL_MM, USUAL_DEVIATION = 80.0, 0.1
-"""How white matter's brightness varies over a brain of this half width is fitted by a parabola of its logarithm; white
-matter that strays from it by more than this is a lesion or no white matter."""
+HALF_BRAIN_MM, USUAL_DEVIATION = 80.0, 0.1
+"""How white matter's brightness varies over a brain (so large from its middle) is fitted by a parabola of its logarithm;
+white matter that strays from it by more than this deviation is a lesion or no white matter."""
 BRIGHT_SHARE = 0.02
 """Share of the brain that is bright from which a T1 seems contrast-enhanced. Of 69 real T1 without an agent a glioma
-has most, 0.012 (not registered 0.017); with a rim of 4 mm painted bright, gliomas have at least 0.028."""
+has most, 0.012 (not registered 0.017); with a rim of 4 mm painted bright, gliomas have at least 0.027."""
 DEEP_MM, DEEP_FLUID, FINE_MM = 15.0, 0.5, 2.0
 """What lies this deep in the atlas' brain and is fluid with this probability, looked at on points so far apart:
 ventricles with their plexus, and the cisterns in which large vessels run."""
@@ -148,7 +148,7 @@ def _fitted_sensitivity(
     centre = points.mean(axis=0)
 
     def terms(places: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        first = (places - centre) / COIL_MM
+        first = (places - centre) / HALF_BRAIN_MM
         second = [first[:, row] * first[:, column] for row in range(3) for column in range(row, 3)]
         return np.column_stack((np.ones(len(first)), first, *second))
 
