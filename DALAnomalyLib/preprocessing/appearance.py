@@ -38,8 +38,8 @@ standard deviations of white matter, is bright on T1."""
 LEAST_POINTS = 100
 """Of white matter and of fluid, from which that can be told."""
 HALF_BRAIN_MM, USUAL_DEVIATION = 80.0, 0.1
-"""How white matter's brightness varies over a brain (so large from its middle) is fitted by a parabola of its logarithm;
-white matter that strays from it by more than this deviation is a lesion or no white matter."""
+"""How white matter's brightness varies over a brain (so large from its middle) is fitted by a parabola of its
+logarithm; white matter that strays from it by more than this deviation is a lesion or no white matter."""
 BRIGHT_SHARE = 0.02
 """Share of the brain that is bright from which a T1 seems contrast-enhanced. Of 69 real T1 without an agent a glioma
 has most, 0.012 (not registered 0.017); with a rim of 4 mm painted bright, gliomas have at least 0.027."""
