@@ -182,6 +182,8 @@ PRESETS: dict[str, ModelConfig] = {
             mean_filter=5,
             mask_erosion=5,
             guided_filter=7,
+            guided_epsilon=0.02,
+            difference_guides=True,
             signal_floor=0.08,
             sign="typical",
         ),

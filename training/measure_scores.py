@@ -47,7 +47,8 @@ def variants() -> dict[str, tuple[RestorationConfig, ScoreConfig]]:
     """By name: the paper's score, the default, other choices of each of its steps, and of each of those before it."""
     restoration, default = DEFAULT.restoration, DEFAULT.score
     one_pass = RestorationConfig()
-    cubes = replace(default, ssim_window="uniform7", difference_power=1.5, mean_filter=7)
+    scan_guides = replace(default, difference_guides=False, guided_epsilon=0.01)
+    cubes = replace(scan_guides, ssim_window="uniform7", difference_power=1.5, mean_filter=7)
     # what was the default before the guided filter, typical looks, shading and the signal floor
     score = replace(cubes, difference_power=2.0, mean_passes=2, mask_erosion=3, guided_filter=0, signal_floor=0.0)
     before = replace(restoration, typical_looks=False, shading_mm=0.0)
@@ -63,7 +64,8 @@ def variants() -> dict[str, tuple[RestorationConfig, ScoreConfig]]:
         "default, 8 pieces": (replace(restoration, tone_pieces=8), default),
         "default, no drift": (replace(restoration, drift_mm=0.0), default),
         "default, all differences": (restoration, replace(default, sign="absolute")),
-        "default, cube for SSIM, power 1.5, mean 7": (restoration, cubes),
+        "default, guided by the scan alone": (restoration, scan_guides),
+        "default, cube for SSIM, power 1.5, mean 7, guided by the scan alone": (restoration, cubes),
         "default, cube for SSIM": (restoration, replace(default, ssim_window="uniform7")),
         "default, power 1.5": (restoration, replace(default, difference_power=1.5)),
         "default, power .75": (restoration, replace(default, difference_power=0.75)),
@@ -73,7 +75,7 @@ def variants() -> dict[str, tuple[RestorationConfig, ScoreConfig]]:
         "default, no mean": (restoration, replace(default, mean_filter=0)),
         "default, guided 5": (restoration, replace(default, guided_filter=5)),
         "default, guided 9": (restoration, replace(default, guided_filter=9)),
-        "default, epsilon .001": (restoration, replace(default, guided_epsilon=0.001)),
+        "default, epsilon .01": (restoration, replace(default, guided_epsilon=0.01)),
         "default, epsilon .1": (restoration, replace(default, guided_epsilon=0.1)),
         "default, mask eroded by 3": (restoration, replace(default, mask_erosion=3)),
         "default, mask eroded by 7": (restoration, replace(default, mask_erosion=7)),

@@ -100,22 +100,22 @@ def mean_inside(volume: Tensor, brain: Tensor, size: int) -> Tensor:
     return mean_filter(volume * inside, size) / mean_filter(inside, size).clamp_min(0.5 / size**3)
 
 
-def guided_filter(score: Tensor, guide: Tensor, brain: Tensor, size: int, epsilon: float) -> Tensor:
-    """Smooth a score, but keep to the edges of the scan: the guided filter of He, Sun and Tang (IEEE TPAMI 35, 2013).
+def guided_filter(score: Tensor, guides: Tensor, brain: Tensor, size: int, epsilon: float) -> Tensor:
+    """Smooth a score, but keep to the edges of its guides: the guided filter of He, Sun and Tang (IEEE TPAMI 35, 2013).
 
-    In every cube the score is fitted by a line of the guide; each voxel takes the mean of the lines of all cubes that
-    it lies in. Only voxels of the brain take part. A score that is 0 at the brain's rim reaches it from inside, where
-    the scan looks alike.
+    In every cube the score is fitted by a linear function of the guides (the form for colour images); each
+    voxel takes the mean of the functions of all cubes that it lies in. Only voxels of the brain take part. A score that
+    is 0 at the brain's rim reaches it from inside, where the guides look alike.
 
     Args:
         score: float32 (B, 1, D, H, W).
-        guide: the scan, the same shape, standardised to [0, 1].
-        brain: the same shape, brain where > 0.
+        guides: (B, G, D, H, W), such as the scan standardised to [0, 1].
+        brain: as `score`, brain where > 0.
         size: edge of the cube in voxels, odd; 0 or 1 returns `score` as it is.
-        epsilon: variance of the guide within a cube below which it counts as flat and the score is merely averaged.
+        epsilon: variance of a guide within a cube below which it counts as flat and the score is merely averaged.
 
     Returns:
-        The same shape and dtype, at least 0, and 0 outside the brain.
+        Shape and dtype of the score, at least 0, and 0 outside the brain.
 
     Raises:
         UsageError: `size` is negative or even.
@@ -128,12 +128,18 @@ def guided_filter(score: Tensor, guide: Tensor, brain: Tensor, size: int, epsilo
     def local_mean(volume: Tensor) -> Tensor:
         return mean_inside(volume, brain, size)
 
-    guide_mean, score_mean = local_mean(guide), local_mean(score)
-    covariance = local_mean(guide * score) - guide_mean * score_mean
-    variance = local_mean(guide.square()) - guide_mean.square()
-    slope = covariance / (variance.clamp_min(0) + epsilon)
-    offset = score_mean - slope * guide_mean
-    return (local_mean(slope) * guide + local_mean(offset)).clamp_min(0) * (brain > 0)
+    guides_mean, score_mean = local_mean(guides), local_mean(score)
+    with_score = local_mean(guides * score) - guides_mean * score_mean
+    count = guides.shape[1]
+    among_guides = torch.stack(
+        [local_mean(guides * guides[:, g : g + 1]) - guides_mean * guides_mean[:, g : g + 1] for g in range(count)],
+        dim=-1,
+    )
+    flat = epsilon * torch.eye(count, dtype=guides.dtype, device=guides.device)
+    slopes = torch.linalg.solve(among_guides.movedim(1, -2) + flat, with_score.movedim(1, -1)).movedim(-1, 1)
+    offset = score_mean - (slopes * guides_mean).sum(dim=1, keepdim=True)
+    filtered = (local_mean(slopes) * guides).sum(dim=1, keepdim=True) + local_mean(offset)
+    return filtered.clamp_min(0) * (brain > 0)
 
 
 def erode_mask(mask: Tensor, size: int) -> Tensor:

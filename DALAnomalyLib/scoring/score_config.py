@@ -35,7 +35,9 @@ class ScoreConfig:
         mask_erosion: the same for the erosion of the brain mask.
         guided_filter: the same for the guided filter, which comes last: it smooths the score along the scan's edges,
             and fills what the eroded mask took away from beside it, where the scan looks alike. Not in the paper.
-        guided_epsilon: variance of the standardised scan within the cube below which it counts as flat.
+        guided_epsilon: variance of a guide within the cube below which it counts as flat.
+        difference_guides: let the signed difference from the pseudo-healthy image guide beside the scan, so that the
+            map also ends where the difference does; not for "intensity", which has no such image.
         signal_floor: where the standardised scan is darker than this (mean of the cube of 3 inside the brain), nothing
             counts on the "negative" side: no signal at all is air, a coil's end or a vessel, not a lesion. The darkest
             hundredth of a brain lies below .05. Not in the paper; 0 turns it off.
@@ -57,6 +59,7 @@ class ScoreConfig:
     mask_erosion: int = 3
     guided_filter: int = 0
     guided_epsilon: float = 0.01
+    difference_guides: bool = False
     signal_floor: float = 0.0
     sign: SignChoice = "absolute"
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.scoring.anomaly_scores import hybrid_score, intensity_score, l1_score, ssim_score
 from DALAnomalyLib.scoring.filters import erode_mask, guided_filter, mean_filter, mean_inside, minimum_filter, opening
-from DALAnomalyLib.scoring.score_config import ScoreConfig
+from DALAnomalyLib.scoring.score_config import ScoreConfig, Sign
 
 _SIGNAL_CUBE = 3
 """Dark single voxels are noise."""
@@ -30,25 +31,33 @@ def score_map(image: Tensor, healthy: Tensor, brain: Tensor, config: ScoreConfig
         GeometryError: the shapes differ, or the grid is smaller than a kernel.
         UsageError: the sign is still "typical".
     """
-    score = _score(image, healthy, brain, config)
-    if config.signal_floor and config.sign == "negative":
+    sign = _one_sign(config)
+    score = _score(image, healthy, brain, config, sign)
+    if config.signal_floor and sign == "negative":
         score = score * (mean_inside(image, brain, _SIGNAL_CUBE) >= config.signal_floor)
     narrow = opening if config.opening else minimum_filter
     score = narrow(score, config.minimum_filter)
     for _ in range(config.mean_passes):
         score = mean_filter(score, config.mean_filter)
     score = score * erode_mask(brain > 0, config.mask_erosion)
-    return guided_filter(score, image, brain, config.guided_filter, config.guided_epsilon)
+    guides = image
+    if config.difference_guides and config.kind != "intensity":
+        guides = torch.cat((image, l1_score(image, healthy, brain, sign)), dim=1)
+    return guided_filter(score, guides, brain, config.guided_filter, config.guided_epsilon)
 
 
-def _score(image: Tensor, healthy: Tensor, brain: Tensor, config: ScoreConfig) -> Tensor:
+def _one_sign(config: ScoreConfig) -> Sign:
     if config.sign == "typical":
         msg = "sign 'typical' depends on the sequence; score with ScoreConfig.for_sequence(...)"
         raise UsageError(msg)
+    return config.sign
+
+
+def _score(image: Tensor, healthy: Tensor, brain: Tensor, config: ScoreConfig, sign: Sign) -> Tensor:
     if config.kind == "hybrid":
-        return hybrid_score(image, healthy, brain, config.ssim_window, config.sign, config.difference_power)
+        return hybrid_score(image, healthy, brain, config.ssim_window, sign, config.difference_power)
     if config.kind == "l1":
-        return l1_score(image, healthy, brain, config.sign, config.difference_power)
+        return l1_score(image, healthy, brain, sign, config.difference_power)
     if config.kind == "ssim":
-        return ssim_score(image, healthy, brain, config.ssim_window, config.sign)
-    return intensity_score(image, brain, config.sign)
+        return ssim_score(image, healthy, brain, config.ssim_window, sign)
+    return intensity_score(image, brain, sign)

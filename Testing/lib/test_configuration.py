@@ -57,7 +57,7 @@ def test_every_field_survives_the_way_through_plain_values(through) -> None:
             modality_reuse=False,
         ),
         restoration=RestorationConfig(2, 5, True, 30.0, 20.0),
-        score=ScoreConfig("ssim", "gaussian11", 1.5, 5, True, 7, 2, 9, 5, 0.1, 0.2, "positive"),
+        score=ScoreConfig("ssim", "gaussian11", 1.5, 5, True, 7, 2, 9, 5, 0.1, True, 0.2, "positive"),
         preprocessing=PreprocessingConfig(("n4", "crop"), "greedy", "atlas", second_pass=True, second_outline=False),
         minimum_finding_ml=1.5,
     )

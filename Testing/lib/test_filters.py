@@ -132,44 +132,50 @@ def ellipsoid() -> np.ndarray:
     return sum(axis**2 for axis in centred) <= 1
 
 
-def guided(score: np.ndarray, guide: np.ndarray, brain: np.ndarray, size: int = 5, epsilon: float = 0.01) -> np.ndarray:
-    return single(guided_filter(batch(score), batch(guide), batch(brain), size, epsilon))
+def guided(
+    score: np.ndarray, *guides: np.ndarray, brain: np.ndarray, size: int = 5, epsilon: float = 0.01
+) -> np.ndarray:
+    together = torch.cat([batch(guide) for guide in guides], dim=1)
+    return single(guided_filter(batch(score), together, batch(brain), size, epsilon))
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize(("size", "epsilon"), [(3, 0.01), (7, 1e-4), (9, 1.0)])
-def test_guided_filter_fits_a_line_in_every_cube(size: int, epsilon: float, device: str) -> None:
-    """Against the definition, voxel by voxel: least squares with a ridge on the slope alone, then the mean of lines."""
-    score, guide, brain = random_score(1), random_score(2), ellipsoid()
-    lines = {}
+@pytest.mark.parametrize(
+    ("size", "epsilon", "count"), [(3, 0.01, 1), (7, 1e-4, 1), (9, 1.0, 1), (5, 0.01, 2), (7, 1e-3, 3)]
+)
+def test_guided_filter_fits_a_linear_function_in_every_cube(size: int, epsilon: float, count: int, device: str) -> None:
+    """Against the definition, voxel by voxel: least squares with a ridge on the slopes alone, then the mean of fits."""
+    score, brain = random_score(1), ellipsoid()
+    guides = [random_score(2 + index) for index in range(count)]
+    # column 0 is the offset, which the ridge leaves alone
+    ridge = np.diag([0.0] + [epsilon] * count)
+    fits = {}
     radius = size // 2
-    cubes = {
-        tuple(at): tuple(slice(max(i - radius, 0), i + radius + 1) for i in at) for at in np.argwhere(brain).tolist()
-    }
-    for at, cube in cubes.items():
-        x, y = guide[cube][brain[cube]].astype(np.float64), score[cube][brain[cube]].astype(np.float64)
-        ridge = np.array([[np.mean(x * x) + epsilon, np.mean(x)], [np.mean(x), 1]])
-        lines[at] = np.linalg.solve(ridge, [np.mean(x * y), np.mean(y)])
+    for at in map(tuple, np.argwhere(brain).tolist()):
+        cube = tuple(slice(max(i - radius, 0), i + radius + 1) for i in at)
+        inside = brain[cube]
+        columns = np.stack([np.ones(inside.sum()), *(guide[cube][inside] for guide in guides)], axis=1)
+        right = columns.T @ score[cube][inside] / len(columns)
+        fits[at] = np.linalg.solve(columns.T @ columns / len(columns) + ridge, right)
     expected = np.zeros(SHAPE)
-    for at in lines:
-        near = [
-            line for other, line in lines.items() if max(abs(a - b) for a, b in zip(at, other, strict=True)) <= radius
-        ]
-        slope, offset = np.mean(near, axis=0)
-        expected[at] = max(slope * guide[at] + offset, 0)
+    for at in fits:
+        near = [fit for other, fit in fits.items() if max(abs(a - b) for a, b in zip(at, other, strict=True)) <= radius]
+        offset, *slopes = np.mean(near, axis=0)
+        expected[at] = max(offset + sum(slope * guide[at] for slope, guide in zip(slopes, guides, strict=True)), 0)
     # a rim without brain, so that there is none to mirror
-    padded = [batch(np.pad(array, radius), device) for array in (score, guide, brain)]
-    result = single(guided_filter(*padded, size, epsilon))[(slice(radius, -radius),) * 3]
+    padded = [batch(np.pad(array, radius), device) for array in (score, *guides, brain)]
+    filtered = guided_filter(padded[0], torch.cat(padded[1:-1], dim=1), padded[-1], size, epsilon)
+    result = single(filtered)[(slice(radius, -radius),) * 3]
     np.testing.assert_allclose(result, expected, rtol=0, atol=2e-5)
     assert np.count_nonzero(result) > 0.9 * brain.sum()
 
 
 def test_guided_filter_keeps_a_score_that_follows_the_scan_and_evens_out_one_on_a_flat_scan() -> None:
     guide, brain = random_score(3), np.ones(SHAPE, bool)
-    np.testing.assert_allclose(guided(0.5 * guide, guide, brain, epsilon=1e-6), 0.5 * guide, atol=1e-4)
+    np.testing.assert_allclose(guided(0.5 * guide, guide, brain=brain, epsilon=1e-6), 0.5 * guide, atol=1e-4)
     score = random_score(4)
     expected = ndimage.uniform_filter(ndimage.uniform_filter(score, 5), 5)
-    np.testing.assert_allclose(guided(score, np.full(SHAPE, 0.5, np.float32), brain), expected, atol=1e-5)
+    np.testing.assert_allclose(guided(score, np.full(SHAPE, 0.5, np.float32), brain=brain), expected, atol=1e-5)
 
 
 def test_guided_filter_brings_a_blurred_score_back_to_the_edges_of_the_scan_up_to_the_brains_rim() -> None:
@@ -180,7 +186,7 @@ def test_guided_filter_brings_a_blurred_score_back_to_the_edges_of_the_scan_up_t
     scan = np.where(lesion, 0.9, 0.4).astype(np.float32) * brain
     rimless = single(erode_mask(batch(brain), 3))
     blurred = ndimage.uniform_filter(lesion.astype(np.float32), 5) * rimless
-    result = guided(blurred, scan, brain)
+    result = guided(blurred, scan, brain=brain)
 
     def contrast(score: np.ndarray) -> float:
         return score[4, 4:10, 5].mean() / score[4, [3, 10], 5].mean()
@@ -188,6 +194,21 @@ def test_guided_filter_brings_a_blurred_score_back_to_the_edges_of_the_scan_up_t
     assert contrast(result) > 1.5 * contrast(blurred) > 1.5 * contrast(ndimage.uniform_filter(blurred, 5))
     assert result[1, 6, 5] > 0.3 > blurred[1, 6, 5] == 0
     assert not result[~brain].any()
+
+
+def test_a_second_guide_ends_the_score_where_the_first_shows_no_edge() -> None:
+    """A lesion that is as bright as its neighbour of another tissue: only the difference shows where it ends."""
+    brain = np.ones(SHAPE, bool)
+    lesion, alike = np.zeros((2, *SHAPE), np.float32)
+    lesion[4:9, 4:9, 3:8] = 1
+    alike[4:9, 9:14, 3:8] = 1
+    scan, difference = 0.4 + 0.5 * (lesion + alike), 0.3 * lesion
+    blurred = ndimage.uniform_filter(lesion, 5)
+
+    def contrast(score: np.ndarray) -> float:
+        return score[6, 8, 5] / score[6, 9, 5]
+
+    assert contrast(guided(blurred, scan, difference, brain=brain)) > 1.3 * contrast(guided(blurred, scan, brain=brain))
 
 
 def test_guided_filter_refuses_like_the_others() -> None:

@@ -13,7 +13,7 @@ from skimage import metrics
 
 from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.scoring.filters import guided_filter
-from DALAnomalyLib.scoring.score_config import ScoreConfig
+from DALAnomalyLib.scoring.score_config import ScoreConfig, Sign
 from DALAnomalyLib.scoring.score_map import score_map
 
 SHAPE = (18, 22, 20)
@@ -157,14 +157,34 @@ def test_two_passes_of_the_mean_filter() -> None:
     np.testing.assert_allclose(ours(image, healthy, brain, config), expected * brain, atol=TOLERANCE)
 
 
-def test_the_guided_filter_comes_last_and_is_guided_by_the_scan() -> None:
+@pytest.mark.parametrize("sign", ["absolute", "positive", "negative"])
+@pytest.mark.parametrize("difference_guides", [False, True])
+def test_the_guided_filter_comes_last_and_is_guided_by_the_scan(sign: Sign, difference_guides: bool) -> None:
     image, healthy, brain = case(3)
-    config = ScoreConfig(kind="l1", minimum_filter=0, mean_filter=3, mask_erosion=3, guided_filter=5)
+    config = ScoreConfig(
+        kind="l1",
+        minimum_filter=0,
+        mean_filter=3,
+        mask_erosion=3,
+        guided_filter=5,
+        difference_guides=difference_guides,
+        sign=sign,
+    )
     before = batch(ours(image, healthy, brain, replace(config, guided_filter=0)))
-    expected = guided_filter(before, batch(image), batch(brain), 5, config.guided_epsilon)[0, 0].numpy()
+    difference = {"absolute": abs(image - healthy), "positive": image - healthy, "negative": healthy - image}[sign]
+    guides = [image, (difference * brain).clip(min=0)] if difference_guides else [image]
+    together = torch.cat([batch(guide.astype(np.float32)) for guide in guides], dim=1)
+    expected = guided_filter(before, together, batch(brain), 5, config.guided_epsilon)[0, 0].numpy()
     result = ours(image, healthy, brain, config)
     np.testing.assert_array_equal(result, expected)
     assert (result > 0).sum() > (before > 0).sum()  # the rim has a score again
+
+
+def test_the_image_alone_guides_the_score_that_needs_no_model() -> None:
+    image, healthy, brain = case(3)
+    config = ScoreConfig(kind="intensity", minimum_filter=0, mask_erosion=0, guided_filter=5, difference_guides=True)
+    unguided = ours(image, healthy, brain, replace(config, difference_guides=False))
+    np.testing.assert_array_equal(ours(image, healthy, brain, config), unguided)
 
 
 def test_no_signal_at_all_is_no_dark_lesion() -> None:
