@@ -1,20 +1,28 @@
 """Write the case list of the development data for `dal-anomaly evaluate`.
 
     python training/development_cases.py $DAL_DATA cases.csv
+    python training/development_cases.py $DAL_DATA further.csv --further-heads
 
 Lesions: five gliomas and one multiple sclerosis patient, T1 and T2. Healthy: one T1 and T2 pair, the IXI T1 scans that
 the bundled model's training held out (with their masks, and once more as raw heads), and IXI scans it was trained on,
-in a group of their own.
+in a group of their own. The further heads are all other raw IXI T1 scans but for those that the bundled model's
+thresholds were calibrated on.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import sys
 from pathlib import Path
 
 HELD_OUT = ("IXI014", "IXI131", "IXI216", "IXI296", "IXI445", "IXI565")
 TRAINED_ON = ("IXI034", "IXI161", "IXI253", "IXI385")
+
+CALIBRATED_ON = (
+    *("IXI067", "IXI104", "IXI165", "IXI205", "IXI256", "IXI277"),
+    *("IXI338", "IXI438", "IXI483", "IXI525", "IXI577", "IXI611"),
+)
 
 
 def rows(data: Path) -> list[dict[str, str]]:
@@ -36,6 +44,17 @@ def rows(data: Path) -> list[dict[str, str]]:
         scan = data / "ixi_t1_2mm" / f"{name}_T1.nii.gz"
         cases.append(_row(name, "IXI held out, raw", "T1", scan))
     return cases
+
+
+def further_heads(data: Path) -> list[dict[str, str]]:
+    """One row per raw head that training knew and that has no part in the thresholds."""
+    scans = sorted((data / "ixi_t1_2mm").glob("*_T1.nii.gz"))
+    subjects = {scan.name.removesuffix("_T1.nii.gz"): scan for scan in scans}
+    return [
+        _row(subject, "IXI trained on, raw", "T1", scan)
+        for subject, scan in subjects.items()
+        if subject not in HELD_OUT + CALIBRATED_ON
+    ]
 
 
 def _row(
@@ -61,14 +80,19 @@ def _row(
 
 def main() -> None:
     """Write the CSV file named on the command line."""
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
-    cases = rows(Path(sys.argv[1]))
-    with Path(sys.argv[2]).open("w", newline="", encoding="utf-8") as file:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--further-heads", action="store_true", help="these instead")
+    arguments = parser.parse_args()
+    cases = (further_heads if arguments.further_heads else rows)(arguments.data)
+    if not cases:
+        sys.exit(f"{arguments.data} has no ixi_t1_2mm/*_T1.nii.gz; is it the development data's folder?")
+    with arguments.output.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(cases[0]))
         writer.writeheader()
         writer.writerows(cases)
-    print(f"{sys.argv[2]}: {len(cases)} scans")
+    print(f"{arguments.output}: {len(cases)} scans")
 
 
 if __name__ == "__main__":

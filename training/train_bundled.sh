@@ -19,4 +19,5 @@ PYTHONPATH="$here/..:$here" python "$here/average_checkpoints.py" "$5/first/last
 dal-anomaly train --config "$here/configs/repair.yaml" --data "$5/pack" -o "$5/third" --start "$5/mean.pt"
 dal-anomaly train --config "$here/configs/longer.yaml" --data "$5/pack" -o "$5/fourth" --start "$5/third/last.pt"
 dal-anomaly train --config "$here/configs/longer_again.yaml" --data "$5/pack" -o "$5/fifth" --start "$5/fourth/last.pt"
-dal-anomaly export "$5/fifth/last.pt" --data "$5/pack" --config "$here/configs/default.yaml" -o "$5/default.dalmodel"
+dal-anomaly train --config "$here/configs/smaller_regions.yaml" --data "$5/pack" -o "$5/sixth" --start "$5/fifth/last.pt"
+dal-anomaly export "$5/sixth/last.pt" --data "$5/pack" --config "$here/configs/default.yaml" -o "$5/default.dalmodel"

@@ -24,7 +24,7 @@ SUBJECTS = 200
 LEAST_SUBJECTS = 10
 FALSE_ALARMS = 0.01
 """Share of training scans that may lie outside the usual ranges, of all figures together."""
-MARGIN = 1.5
+MARGIN = 1.75
 """Limits are by so much farther from the median than the usual ranges: real scans stray farther than generated ones.
 The least, in steps of 0.25, at which every healthy real scan stays within two thirds of the way to its limits
 (docs/out_of_distribution.md)."""
