@@ -18,10 +18,8 @@ from pathlib import Path
 
 HELD_OUT = ("IXI014", "IXI131", "IXI216", "IXI296", "IXI445", "IXI565")
 TRAINED_ON = ("IXI034", "IXI161", "IXI253", "IXI385")
-
-CALIBRATED_ON = (
-    *("IXI067", "IXI104", "IXI165", "IXI205", "IXI256", "IXI277"),
-    *("IXI338", "IXI438", "IXI483", "IXI525", "IXI577", "IXI611"),
+CALIBRATED_ON = frozenset(
+    f"IXI{number}" for number in ("067", "104", "165", "205", "256", "277", "338", "438", "483", "525", "577", "611")
 )
 
 
@@ -35,26 +33,27 @@ def rows(data: Path) -> list[dict[str, str]]:
     for sequence in ("T1", "T2"):
         scan = data / "healthy_pair" / f"kirby113_{sequence}.nii.gz"
         cases.append(_row("kirby113", "Kirby healthy", sequence, scan))
+    heads = _ixi_heads(data)
     for dataset, names in (("IXI held out", HELD_OUT), ("IXI trained on", TRAINED_ON)):
         for name in names:
-            folder = data / "ixi_t1_2mm"
-            scan = folder / f"{name}_T1.nii.gz"
-            cases.append(_row(name, dataset, "T1", scan, brain_mask=folder / f"{name}_labels.nii.gz"))
-    for name in HELD_OUT:
-        scan = data / "ixi_t1_2mm" / f"{name}_T1.nii.gz"
-        cases.append(_row(name, "IXI held out, raw", "T1", scan))
+            mask = heads[name].with_name(f"{name}_labels.nii.gz")
+            cases.append(_row(name, dataset, "T1", heads[name], brain_mask=mask))
+    cases += [_row(name, "IXI held out, raw", "T1", heads[name]) for name in HELD_OUT]
     return cases
 
 
 def further_heads(data: Path) -> list[dict[str, str]]:
     """One row per raw head that training knew and that has no part in the thresholds."""
-    scans = sorted((data / "ixi_t1_2mm").glob("*_T1.nii.gz"))
-    subjects = {scan.name.removesuffix("_T1.nii.gz"): scan for scan in scans}
-    return [
-        _row(subject, "IXI trained on, raw", "T1", scan)
-        for subject, scan in subjects.items()
-        if subject not in HELD_OUT + CALIBRATED_ON
-    ]
+    heads = _ixi_heads(data)
+    names = sorted(heads.keys() - CALIBRATED_ON - set(HELD_OUT))
+    return [_row(name, "IXI trained on, raw", "T1", heads[name]) for name in names]
+
+
+def _ixi_heads(data: Path) -> dict[str, Path]:
+    heads = {scan.name.removesuffix("_T1.nii.gz"): scan for scan in (data / "ixi_t1_2mm").glob("*_T1.nii.gz")}
+    if missing := {*HELD_OUT, *TRAINED_ON} - heads.keys():
+        sys.exit(f"{data}/ixi_t1_2mm has no T1 of {', '.join(sorted(missing))}; is it the development data's folder?")
+    return heads
 
 
 def _row(
@@ -86,8 +85,6 @@ def main() -> None:
     parser.add_argument("--further-heads", action="store_true", help="these instead")
     arguments = parser.parse_args()
     cases = (further_heads if arguments.further_heads else rows)(arguments.data)
-    if not cases:
-        sys.exit(f"{arguments.data} has no ixi_t1_2mm/*_T1.nii.gz; is it the development data's folder?")
     with arguments.output.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(cases[0]))
         writer.writeheader()

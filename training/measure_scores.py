@@ -47,8 +47,8 @@ def variants() -> dict[str, tuple[RestorationConfig, ScoreConfig]]:
     """By name: the paper's score, the default, other choices of each of its steps, and of each of those before it."""
     restoration, default = DEFAULT.restoration, DEFAULT.score
     one_pass = RestorationConfig()
-    scan_guides = replace(default, difference_guides=False, guided_epsilon=0.01)
-    cubes = replace(scan_guides, ssim_window="uniform7", difference_power=1.5, mean_filter=7)
+    guided_by_scan = replace(default, difference_guides=False, guided_epsilon=0.01)
+    cubes = replace(guided_by_scan, ssim_window="uniform7", difference_power=1.5, mean_filter=7)
     # what was the default before the guided filter, typical looks, shading and the signal floor
     score = replace(cubes, difference_power=2.0, mean_passes=2, mask_erosion=3, guided_filter=0, signal_floor=0.0)
     before = replace(restoration, typical_looks=False, shading_mm=0.0)
@@ -64,7 +64,7 @@ def variants() -> dict[str, tuple[RestorationConfig, ScoreConfig]]:
         "default, 8 pieces": (replace(restoration, tone_pieces=8), default),
         "default, no drift": (replace(restoration, drift_mm=0.0), default),
         "default, all differences": (restoration, replace(default, sign="absolute")),
-        "default, guided by the scan alone": (restoration, scan_guides),
+        "default, guided by the scan alone": (restoration, guided_by_scan),
         "default, cube for SSIM, power 1.5, mean 7, guided by the scan alone": (restoration, cubes),
         "default, cube for SSIM": (restoration, replace(default, ssim_window="uniform7")),
         "default, power 1.5": (restoration, replace(default, difference_power=1.5)),

@@ -7,7 +7,7 @@ local variances of SSIM away. Float32 in, float32 out, differentiable.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -95,17 +95,15 @@ def mean_inside(volume: Tensor, brain: Tensor, size: int) -> Tensor:
         UsageError: `size` is negative or even.
         GeometryError: an axis is shorter than half the cube.
     """
-    inside = (brain > 0).to(volume.dtype)
-    # no cube around a voxel of the brain is empty
-    return mean_filter(volume * inside, size) / mean_filter(inside, size).clamp_min(0.5 / size**3)
+    return _means_inside(brain, size)(volume)
 
 
 def guided_filter(score: Tensor, guides: Tensor, brain: Tensor, size: int, epsilon: float) -> Tensor:
     """Smooth a score, but keep to the edges of its guides: the guided filter of He, Sun and Tang (IEEE TPAMI 35, 2013).
 
-    In every cube the score is fitted by a linear function of the guides (the form for colour images); each
-    voxel takes the mean of the functions of all cubes that it lies in. Only voxels of the brain take part. A score that
-    is 0 at the brain's rim reaches it from inside, where the guides look alike.
+    In every cube the score is fitted by a linear function of the guides (the form for colour images); each voxel takes
+    the mean of the functions of all cubes that it lies in. Only voxels of the brain take part. A score that is 0 at the
+    brain's rim reaches it from inside, where the guides look alike.
 
     Args:
         score: float32 (B, 1, D, H, W).
@@ -125,9 +123,7 @@ def guided_filter(score: Tensor, guides: Tensor, brain: Tensor, size: int, epsil
     if size <= 1:
         return score
 
-    def local_mean(volume: Tensor) -> Tensor:
-        return mean_inside(volume, brain, size)
-
+    local_mean = _means_inside(brain, size)
     guides_mean, score_mean = local_mean(guides), local_mean(score)
     with_score = local_mean(guides * score) - guides_mean * score_mean
     count = guides.shape[1]
@@ -179,6 +175,14 @@ def weighted_mean(volume: Tensor, weights: Sequence[float]) -> Tensor:
         for shift, weight in enumerate(weights[1:], start=1):
             volume.add_(padded.narrow(axis, shift, length), alpha=weight)
     return volume
+
+
+def _means_inside(brain: Tensor, size: int) -> Callable[[Tensor], Tensor]:
+    """`mean_inside` for many volumes of one brain, whose share of every cube is counted once."""
+    inside = (brain > 0).float()
+    # no cube around a voxel of the brain is empty
+    share = mean_filter(inside, size).clamp_min(0.5 / size**3)
+    return lambda volume: mean_filter(volume * inside, size) / share
 
 
 def _reflect(volume: Tensor, axis: int, radius: int) -> Tensor:
