@@ -159,7 +159,7 @@ def test_two_passes_of_the_mean_filter() -> None:
 
 @pytest.mark.parametrize("sign", ["absolute", "positive", "negative"])
 @pytest.mark.parametrize("difference_guides", [False, True])
-def test_the_guided_filter_comes_last_and_is_guided_by_the_scan(sign: Sign, difference_guides: bool) -> None:
+def test_the_guided_filter_comes_last_and_is_guided_by_scan_and_difference(sign: Sign, difference_guides: bool) -> None:
     image, healthy, brain = case(3)
     config = ScoreConfig(
         kind="l1",
