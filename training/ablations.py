@@ -1,11 +1,11 @@
 """What single choices of network and training bring: a table of docs/experiments.md.
 
-    python training/ablations.py PACK cases.csv FOLDER [--seeds 0 1] [--only NAME ...]
+    python training/ablations.py PACK cases.csv FOLDER [--base CONFIG] [--seeds 0 1] [--only NAME ...]
 
-Every variant differs from training/configs/ablation.yaml in one thing and is trained once per seed; a run that is in
-FOLDER already is not repeated. Printed per variant, as the mean and the range over the seeds: pooled AP on real cases
-with lesions (training/development_cases.py writes the table), and from validation on generated scans the AP, the error
-of the healthy image, and its leakage (how much of a lesion it keeps).
+Every variant differs from the base, training/configs/ablation.yaml unless another is named, in one thing and is trained
+once per seed; a run that is in FOLDER already is not repeated. Printed per variant, as the mean and the range over the
+seeds: pooled AP on real cases with lesions (training/development_cases.py writes the table), and from validation on
+generated scans the AP, the error of the healthy image, and its leakage (how much of a lesion it keeps).
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ VALIDATED = ("average_precision", "healthy_error", "leakage")
 
 
 def variants(base: TrainingConfig) -> dict[str, TrainingConfig]:
-    """By name, what is tried; each differs from `base` in one thing, but for M, which has to be split to be pooled."""
+    """By name, what is tried; each differs from `base` in one thing, but for M, which has to be split to be pooled.
+
+    What `base` has already is left out.
+    """
 
     def network(**changes: Any) -> TrainingConfig:
         return replace(base, model=replace(base.model, network=replace(base.model.network, **changes)))
@@ -71,8 +74,11 @@ def variants(base: TrainingConfig) -> dict[str, TrainingConfig]:
         weights = replace(LossWeights(), **changes)
         return replace(base, stages=(Stage("joint", base.steps, dict.fromkeys(SUBNETWORKS, 1.0), weights),))
 
-    return {
-        "base": base,
+    sizes = base.model.network
+    grid = base.model.grid
+    # U-Nets halve twice
+    finer = GridConfig(tuple(4 * round(0.3125 * n) for n in grid.shape), tuple(0.8 * mm for mm in grid.spacing))
+    tried = {
         "no noise on anatomy": generator(anatomical_noise_regions=0),
         "noise on edges, smaller regions, cores": generator(
             anatomical_noise_regions=4,
@@ -85,11 +91,11 @@ def variants(base: TrainingConfig) -> dict[str, TrainingConfig]:
         "Canny edges": network(edge_kind="canny3d"),
         "no edge restoration: the code of A": network(restoration_input="anatomy"),
         "no disentangling: image edges into R_E": network(restoration_input="image_edges"),
-        "M of 2 x 2 x 2 positions": network(modality_widths=(8, 16, 32, 32)),
-        "M of 2 x 2 x 2 positions, pooled": network(modality_widths=(8, 16, 32, 32), modality_pooled=True),
+        "M of twice the positions": network(modality_widths=sizes.modality_widths[:-1]),
+        "M of twice the positions, pooled": network(modality_widths=sizes.modality_widths[:-1], modality_pooled=True),
         "one learned M per sequence": with_learned_modality(),
-        "code of 32 channels": network(code_channels=32),
-        "R_E twice as wide": network(restorer_widths=(32, 64, 128)),
+        "code twice as long": network(code_channels=2 * sizes.code_channels),
+        "R_E twice as wide": network(restorer_widths=tuple(2 * width for width in sizes.restorer_widths)),
         "joint from the start, with tissue labels": joint(tissue_cross_entropy=1.0),
         "joint from the start, without labels": joint(),
         "total variation .1 on A": anatomy(total_variation=0.1),
@@ -106,8 +112,9 @@ def variants(base: TrainingConfig) -> dict[str, TrainingConfig]:
         "half the learning rate": replace(base, learning_rate=base.learning_rate / 2),
         "twice the learning rate": replace(base, learning_rate=base.learning_rate * 2),
         "twice as many steps": longer(2),
-        "voxels of 3.6 mm": replace(base, model=replace(base.model, grid=GridConfig((44, 56, 44), (3.6, 3.6, 3.6)))),
+        "voxels four fifths as wide": replace(base, model=replace(base.model, grid=finer)),
     }
+    return {"base": base} | {name: config for name, config in tried.items() if config != base}
 
 
 def train(config: TrainingConfig, pack: Pack, run: Path) -> None:
@@ -181,16 +188,16 @@ def main() -> None:
     parser.add_argument("pack", type=Path)
     parser.add_argument("cases", type=Path)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--base", type=Path, default=BASE, help="training configuration that the variants differ from")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    known = variants(load_training_config(BASE))
-    parser.add_argument(
-        "--only", nargs="+", choices=list(known), default=list(known), metavar="NAME", help="these variants"
-    )
+    names = list(variants(load_training_config(BASE)))
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help="these variants")
     arguments = parser.parse_args()
+    known = variants(load_training_config(arguments.base))
     pack = Pack(arguments.pack)
     cases = [case for case in read_cases(arguments.cases) if case.lesion is not None]
     equipment = Equipment(step_cache=StepCache(arguments.folder / "cache"))
-    chosen = {name: known[name] for name in arguments.only}
+    chosen = {name: known[name] for name in arguments.only if name in known}
     runs: dict[str, list[Figures]] = {name: [] for name in chosen}
     for seed in arguments.seeds:
         for name, config in chosen.items():

@@ -4,17 +4,19 @@ import ablations
 import pytest
 import yaml
 
-from DALAnomalyLib.configuration import to_dictionary
+from DALAnomalyLib.configuration import GridConfig, to_dictionary
 from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.network.dal_network import DALNetwork
-from DALAnomalyTraining.training_config import load_training_config
+from DALAnomalyTraining.training_config import TrainingConfig, load_training_config
 
 BASE = load_training_config(ablations.BASE)
+FULL_SIZE = load_training_config(ablations.BASE.with_name("ablation_full.yaml"))
 
 
-def test_every_variant_differs_from_the_base_and_from_all_others() -> None:
-    found = list(ablations.variants(BASE).values())
-    assert found[0] == BASE
+@pytest.mark.parametrize("base", [BASE, FULL_SIZE])
+def test_every_variant_differs_from_the_base_and_from_all_others(base: TrainingConfig) -> None:
+    found = list(ablations.variants(base).values())
+    assert found[0] == base
     assert all(one != other for index, one in enumerate(found) for other in found[:index])
 
 
@@ -23,8 +25,18 @@ def test_every_variant_trains_as_long_on_the_same_grid_unless_it_is_about_that(n
     variant = ablations.variants(BASE)[name]
     factor = 2 if name == "twice as many steps" else 1
     assert (variant.steps, variant.seed) == (factor * BASE.steps, BASE.seed)
-    assert (variant.model.grid == BASE.model.grid) == (name != "voxels of 3.6 mm")
+    assert (variant.model.grid == BASE.model.grid) == (name != "voxels four fifths as wide")
     DALNetwork(variant.model)
+
+
+def test_what_the_base_has_already_is_left_out() -> None:
+    assert set(ablations.variants(BASE)) - set(ablations.variants(FULL_SIZE)) == {"half of the regions shift tissues"}
+
+
+def test_sizes_are_relative_to_the_base() -> None:
+    variants = ablations.variants(FULL_SIZE)
+    assert variants["R_E twice as wide"].model.network.restorer_widths == (64, 128, 256)
+    assert variants["voxels four fifths as wide"].model.grid == GridConfig((76, 96, 76), (2.0, 2.0, 2.0))
 
 
 def test_the_table_gives_mean_and_range_over_the_seeds() -> None:
