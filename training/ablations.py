@@ -190,14 +190,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--base", type=Path, default=BASE, help="training configuration that the variants differ from")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    names = list(variants(load_training_config(BASE)))
-    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help="these variants")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants")
     arguments = parser.parse_args()
     known = variants(load_training_config(arguments.base))
+    wanted = arguments.only or list(known)
+    if unknown := [name for name in wanted if name not in known]:
+        parser.error(f"{arguments.base} has no variant {'; '.join(unknown)}; choose from: {'; '.join(known)}")
     pack = Pack(arguments.pack)
     cases = [case for case in read_cases(arguments.cases) if case.lesion is not None]
     equipment = Equipment(step_cache=StepCache(arguments.folder / "cache"))
-    chosen = {name: known[name] for name in arguments.only if name in known}
+    chosen = {name: known[name] for name in wanted}
     runs: dict[str, list[Figures]] = {name: [] for name in chosen}
     for seed in arguments.seeds:
         for name, config in chosen.items():
