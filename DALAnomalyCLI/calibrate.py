@@ -42,8 +42,18 @@ class CalibrateOptions:
     device: str = "auto"
     source: str | None = None
     volumes_ml: tuple[float, float, float] = TARGETS_ML
+    leave_out_warned: bool = False
     force: bool = False
     preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
+
+
+@dataclass(frozen=True)
+class _LookedAt:
+    """What a healthy scan shows, and what its user would be warned of."""
+
+    sequence: str
+    shown: FalsePositives
+    warnings: tuple[str, ...]
 
 
 def calibrate(
@@ -58,6 +68,9 @@ def calibrate(
     volumes: Annotated[
         str, typer.Option(help="False ml per healthy scan that Sensitive, Balanced and Specific allow.")
     ] = VOLUMES,
+    leave_out_warned: Annotated[
+        bool, typer.Option("--leave-out-warned", help="Scans that come with a warning set no thresholds.")
+    ] = False,
     skip: option.Skip = None,
     preprocessed: option.Preprocessed = False,
     brain_extraction: option.BrainExtraction = "auto",
@@ -77,7 +90,9 @@ def calibrate(
         preprocessing = PreprocessingOptions(
             skip, preprocessed, brain_extraction, registration, window, second_pass, atlas, None, not no_cache
         )
-        options = CalibrateOptions(cases, output, model, device, source, parse_volumes(volumes), force, preprocessing)
+        options = CalibrateOptions(
+            cases, output, model, device, source, parse_volumes(volumes), leave_out_warned, force, preprocessing
+        )
         code = run_calibrate(options, reporter)
         if code:
             raise typer.Exit(code)
@@ -114,15 +129,12 @@ def run_calibrate(options: CalibrateOptions, reporter: Reporter) -> int:
     with cancel_on_signals(token):
         detector = options.preprocessing.load_detector(options.model, options.device)
         looked_at, codes = for_each_case(
-            cases, lambda case: _look_at(detector, case, options.preprocessing, token), "calibrate", reporter, token
+            cases, lambda case: _look_at(detector, case, options, reporter, token), "calibrate", reporter, token
         )
         if not looked_at:
             raise typer.Exit(codes[0])
-        shown: dict[str, list[FalsePositives]] = {}
-        for sequence, found in looked_at:
-            shown.setdefault(sequence, []).append(found)
         reporter.progress("calibrate", "fitting thresholds", 1.0)
-        fitted = {name: _fitted(name, scans, detector, options, len(codes)) for name, scans in sorted(shown.items())}
+        fitted = _fit_sequences(looked_at, detector, options, len(codes))
         token.raise_if_cancelled()
         digest = _write(model, fitted, options.output)
     summary = {
@@ -162,15 +174,15 @@ def _check_output(output: Path, force: bool) -> None:
 
 
 def _look_at(
-    detector: Detector, case: Case, preprocessing: PreprocessingOptions, token: CancelToken
-) -> tuple[str, FalsePositives]:
-    """The sequence of a scan, and what is found in it on its own grid."""
+    detector: Detector, case: Case, options: CalibrateOptions, reporter: Reporter, token: CancelToken
+) -> _LookedAt:
+    """What is found in a scan on its own grid; what the detector warns of is said."""
     from DALAnomalyLib.calibration_fit import false_positives
     from DALAnomalyLib.volume_io import read_mask, read_volume
 
     scan = read_volume(case.image)
     mask = None if case.brain_mask is None else read_mask(case.brain_mask, scan.grid)
-    config = detector.metadata.config
+    config, preprocessing = detector.metadata.config, options.preprocessing
     with naming(case.image):
         detection = detector.detect(
             scan,
@@ -180,11 +192,43 @@ def _look_at(
             extraction=preprocessing.extraction_method,
             preprocessing=preprocessing.over(config.preprocessing),
         )
-        return detection.sequence, false_positives(detection.score, detection.brain_mask, config.minimum_finding_ml)
+        for warning in detection.warnings:
+            left_out = ", left out" if options.leave_out_warned else ""
+            reporter.notice(f"{case.subject} {case.sequence}{left_out}", warning)
+        shown = false_positives(detection.score, detection.brain_mask, config.minimum_finding_ml)
+        return _LookedAt(detection.sequence, shown, detection.warnings)
+
+
+def _fit_sequences(
+    looked_at: Sequence[_LookedAt], detector: Detector, options: CalibrateOptions, failed: int
+) -> dict[str, SequenceCalibration]:
+    """The thresholds of every sequence that has scans to set them."""
+    fitted = {}
+    for sequence in sorted({scan.sequence for scan in looked_at}):
+        scans = [scan for scan in looked_at if scan.sequence == sequence]
+        warned = sum(bool(scan.warnings) for scan in scans)
+        remarks = [f"{failed} of the scans could not be scored and are left out"] if failed else []
+        if warned:
+            fate = "are left out" if options.leave_out_warned else "take part"
+            remarks.append(f"{warned} of the {len(scans)} scans came with warnings and {fate}")
+        setting = [scan.shown for scan in scans if not (options.leave_out_warned and scan.warnings)]
+        if setting:
+            fitted[sequence] = _fitted(sequence, setting, detector, options, tuple(remarks))
+    if not fitted:
+        msg = (
+            f"{options.cases}: all of the {len(looked_at)} scans came with warnings, and none is left to set "
+            "thresholds by; look at what is warned of, or calibrate without --leave-out-warned"
+        )
+        raise InputError(msg)
+    return fitted
 
 
 def _fitted(
-    sequence: str, scans: Sequence[FalsePositives], detector: Detector, options: CalibrateOptions, failed: int
+    sequence: str,
+    scans: Sequence[FalsePositives],
+    detector: Detector,
+    options: CalibrateOptions,
+    remarks: tuple[str, ...],
 ) -> SequenceCalibration:
     from DALAnomalyLib.calibration_fit import CalibrationSettings, fit
 
@@ -195,7 +239,7 @@ def _fitted(
         minimum_finding_ml=config.minimum_finding_ml,
         preprocessing=options.preprocessing.over(config.preprocessing),
         targets_ml=options.volumes_ml,
-        remarks=(f"{failed} of the scans could not be scored and are left out",) if failed else (),
+        remarks=remarks,
     )
     return fit(scans, settings)
 

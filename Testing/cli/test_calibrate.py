@@ -17,7 +17,7 @@ from DALAnomalyLib.calibration import PRESETS
 from DALAnomalyLib.findings import find_findings
 from DALAnomalyLib.model_store import Model, load_model, save_model
 from DALAnomalyLib.volume import Volume
-from DALAnomalyLib.volume_io import read_map, write_volume
+from DALAnomalyLib.volume_io import read_map, read_volume, write_volume
 from Testing.lib.calibrations import made_up_calibration
 
 Run = Callable[..., Result]
@@ -161,6 +161,44 @@ def test_a_scan_that_fails_is_left_out_and_said(
     entry = load_model(tmp_path / "new.dalmodel").metadata.calibration["T2"]
     assert entry.scans == SCANS
     assert entry.warnings[0] == "1 of the scans could not be scored and are left out"
+
+
+def notices(done: Result) -> list[tuple[str, str]]:
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    return [(event["input"], event["message"]) for event in events if event["event"] == "notice"]
+
+
+def test_what_detection_would_warn_of_is_said_and_can_be_left_out(
+    calibrate: Callable[..., Result], healthy: Path, tmp_path: Path
+) -> None:
+    usual = calibrate("--json")
+    assert [source for source, _ in notices(usual)] == ["T2"], "no scan of these comes with a warning"
+    whole = read_volume(healthy.parent / "scan0.nii.gz")
+    upper_half = whole.array[whole.array.shape[0] // 2 :]
+    grid = replace(whole.grid, shape=upper_half.shape)
+    write_volume(Volume(upper_half, grid), healthy.parent / "cut.nii.gz")
+    with healthy.open("a", encoding="utf-8") as stream:
+        stream.write("odd,healthy,T2,cut.nii.gz,,\n")
+
+    taken = calibrate("--json", "--force")
+    assert taken.exit_code == 0, taken.output
+    assert "odd T2" in dict(notices(taken))
+    entry = load_model(tmp_path / "new.dalmodel").metadata.calibration["T2"]
+    assert (entry.scans, entry.warnings[0]) == (SCANS + 1, "1 of the 4 scans came with warnings and take part")
+
+    left_out = calibrate("--json", "--force", "--leave-out-warned")
+    assert left_out.exit_code == 0, left_out.output
+    assert "odd T2, left out" in dict(notices(left_out))
+    kept = load_model(tmp_path / "new.dalmodel").metadata.calibration["T2"]
+    assert kept.warnings[0] == "1 of the 4 scans came with warnings and are left out"
+    (before,) = (json.loads(line) for line in usual.stdout.splitlines() if '"result"' in line)
+    assert kept.presets["balanced"].threshold == before["calibration"]["T2"]["presets"]["balanced"]["threshold"]
+
+    healthy.write_text("\n".join([HEADER, "odd,healthy,T2,cut.nii.gz,,", ""]), encoding="utf-8")
+    none_left = calibrate("--force", "--leave-out-warned")
+    assert none_left.exit_code == 3
+    assert "all of the 1 scans came with warnings" in none_left.stderr
+    assert load_model(tmp_path / "new.dalmodel").metadata.calibration["T2"] == kept
 
 
 @pytest.mark.parametrize(
