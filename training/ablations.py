@@ -33,7 +33,7 @@ from DALAnomalyLib.preprocessing.equipment import Equipment
 from DALAnomalyLib.preprocessing.pipeline import PreparedScan, Standard, prepare_scan
 from DALAnomalyLib.preprocessing.step_cache import StepCache
 from DALAnomalyTraining.checkpoint import load_checkpoint, weights_of
-from DALAnomalyTraining.objective import SUBNETWORKS, LossWeights
+from DALAnomalyTraining.objective import MODALITY_TERMS, SUBNETWORKS, LossWeights
 from DALAnomalyTraining.pack import Pack
 from DALAnomalyTraining.trainer import Hardware, Trainer, landmarks_from
 from DALAnomalyTraining.training_config import Stage, TrainingConfig, load_training_config
@@ -41,6 +41,7 @@ from DALAnomalyTraining.training_config import Stage, TrainingConfig, load_train
 BASE = Path(__file__).parent / "configs" / "ablation.yaml"
 CPU = torch.device("cpu")
 Figures = dict[str, float]
+PAIRED_ANATOMY_TERMS = ("anatomy_consistency", "anatomy_similarity")
 VALIDATED = ("average_precision", "healthy_error", "leakage")
 
 
@@ -70,8 +71,12 @@ def variants(base: TrainingConfig) -> dict[str, TrainingConfig]:
     def longer(factor: int) -> TrainingConfig:
         return replace(base, stages=tuple(replace(stage, steps=factor * stage.steps) for stage in base.stages))
 
-    def joint(**changes: float) -> TrainingConfig:
-        weights = replace(LossWeights(), **changes)
+    def without(*terms: str) -> TrainingConfig:
+        none = dict.fromkeys(terms, 0.0)
+        return replace(base, stages=tuple(replace(one, weights=replace(one.weights, **none)) for one in base.stages))
+
+    def joint(*left_out: str, **changes: float) -> TrainingConfig:
+        weights = replace(LossWeights(), **changes, **dict.fromkeys(left_out, 0.0))
         return replace(base, stages=(Stage("joint", base.steps, dict.fromkeys(SUBNETWORKS, 1.0), weights),))
 
     sizes = base.model.network
@@ -98,6 +103,14 @@ def variants(base: TrainingConfig) -> dict[str, TrainingConfig]:
         "R_E twice as wide": network(restorer_widths=tuple(2 * width for width in sizes.restorer_widths)),
         "joint from the start, with tissue labels": joint(tissue_cross_entropy=1.0),
         "joint from the start, without labels": joint(),
+        "no code consistency": without("code_consistency"),
+        "no losses on M": without(*MODALITY_TERMS),
+        "joint with labels, no code consistency": joint("code_consistency", tissue_cross_entropy=1.0),
+        "joint with labels, no losses on M": joint(*MODALITY_TERMS, tissue_cross_entropy=1.0),
+        "joint with labels, no losses between anatomies": joint(*PAIRED_ANATOMY_TERMS, tissue_cross_entropy=1.0),
+        "joint with labels, none of these three": joint(
+            "code_consistency", *MODALITY_TERMS, *PAIRED_ANATOMY_TERMS, tissue_cross_entropy=1.0
+        ),
         "total variation .1 on A": anatomy(total_variation=0.1),
         "no semi-real subjects": generator(semi_real_share=0.0),
         "70 % semi-real subjects": generator(semi_real_share=0.7),
