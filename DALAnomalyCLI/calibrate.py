@@ -144,6 +144,8 @@ def run_calibrate(options: CalibrateOptions, reporter: Reporter) -> int:
         "calibration": _plain(fitted),
     }
     reporter.result(str(options.cases), summary, shown_calibration(fitted))
+    for name in sorted({scan.sequence for scan in looked_at} - fitted.keys()):
+        reporter.notice(name, "all of its scans came with warnings and are left out; its thresholds stay as they were")
     for name, calibration in fitted.items():
         for warning in calibration.warnings:
             reporter.notice(name, warning)

@@ -194,6 +194,14 @@ def test_what_detection_would_warn_of_is_said_and_can_be_left_out(
     (before,) = (json.loads(line) for line in usual.stdout.splitlines() if '"result"' in line)
     assert kept.presets["balanced"].threshold == before["calibration"]["T2"]["presets"]["balanced"]["threshold"]
 
+    rows = [HEADER, "s0,healthy,T2,scan0.nii.gz,,", "odd,healthy,T1,cut.nii.gz,,", ""]
+    healthy.write_text("\n".join(rows), encoding="utf-8")
+    without_t1 = calibrate("--json", "--force", "--leave-out-warned")
+    assert without_t1.exit_code == 0, without_t1.output
+    assert "thresholds stay as they were" in dict(notices(without_t1))["T1"]
+    assert list(load_model(tmp_path / "new.dalmodel").metadata.calibration) == ["T2"]
+
+    kept = load_model(tmp_path / "new.dalmodel").metadata.calibration["T2"]
     healthy.write_text("\n".join([HEADER, "odd,healthy,T2,cut.nii.gz,,", ""]), encoding="utf-8")
     none_left = calibrate("--force", "--leave-out-warned")
     assert none_left.exit_code == 3
