@@ -195,8 +195,8 @@ def _look_at(
             preprocessing=preprocessing.over(config.preprocessing),
         )
         for warning in detection.warnings:
-            left_out = ", left out" if options.leave_out_warned else ""
-            reporter.notice(f"{case.subject} {case.sequence}{left_out}", warning)
+            fate = "left out: " if options.leave_out_warned else ""
+            reporter.notice(f"{case.subject} {case.sequence}", fate + warning)
         shown = false_positives(detection.score, detection.brain_mask, config.minimum_finding_ml)
         return _LookedAt(detection.sequence, shown, detection.warnings)
 

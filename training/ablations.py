@@ -42,6 +42,7 @@ BASE = Path(__file__).parent / "configs" / "ablation.yaml"
 CPU = torch.device("cpu")
 Figures = dict[str, float]
 PAIRED_ANATOMY_TERMS = ("anatomy_consistency", "anatomy_similarity")
+"""Eq. 5 and 7: what compares anatomies with each other, not with labels."""
 VALIDATED = ("average_precision", "healthy_error", "leakage")
 
 

@@ -1,3 +1,4 @@
+from dataclasses import asdict
 from pathlib import Path
 
 import ablations
@@ -27,6 +28,24 @@ def test_every_variant_trains_as_long_on_the_same_grid_unless_it_is_about_that(n
     assert (variant.steps, variant.seed) == (factor * BASE.steps, BASE.seed)
     assert (variant.model.grid == BASE.model.grid) == (name != "voxels four fifths as wide")
     DALNetwork(variant.model)
+
+
+@pytest.mark.parametrize(
+    ("name", "left_out"),
+    [
+        ("no code consistency", {"code_consistency"}),
+        ("no losses on M", {"modality_consistency", "modality_similarity"}),
+        ("joint with labels, no losses between anatomies", {"anatomy_consistency", "anatomy_similarity"}),
+    ],
+)
+def test_a_left_out_loss_has_no_weight_in_any_stage_and_others_keep_theirs(name: str, left_out: set[str]) -> None:
+    found = ablations.variants(BASE)
+    compared = found["joint from the start, with tissue labels"] if name.startswith("joint") else BASE
+    assert len(found[name].stages) == len(compared.stages)
+    for stage, full in zip(found[name].stages, compared.stages, strict=True):
+        before = asdict(full.weights)
+        assert asdict(stage.weights) == before | dict.fromkeys(left_out, 0.0)
+    assert any(getattr(stage.weights, term) for stage in compared.stages for term in left_out)
 
 
 def test_what_the_base_has_already_is_left_out() -> None:
