@@ -126,6 +126,7 @@ def variants(base: TrainingConfig) -> dict[str, TrainingConfig]:
         "half the learning rate": replace(base, learning_rate=base.learning_rate / 2),
         "twice the learning rate": replace(base, learning_rate=base.learning_rate * 2),
         "twice as many steps": longer(2),
+        "bfloat16 beside float32": replace(base, cpu_precision="bf16-mixed"),
         "voxels four fifths as wide": replace(base, model=replace(base.model, grid=finer)),
     }
     return {"base": base} | {name: config for name, config in tried.items() if config != base}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from DALAnomalyLib.network.instance_norm import instance_norm
+
 
 class LearnableAdaptationLayer(nn.Module):
     """F = (1 + FC_gamma(M)) * (F - mean(F)) / std(F) + FC_beta(M), per channel (Eq. 12).
@@ -22,8 +24,6 @@ class LearnableAdaptationLayer(nn.Module):
 
     def forward(self, features: Tensor, modality: Tensor) -> Tensor:
         """Recouple `modality` M (B, m) with `features` F_k (B, c_k, d_k, h_k, w_k); same shape as F_k."""
-        with torch.autocast(features.device.type, enabled=False):  # variances overflow or vanish in half precision
+        with torch.autocast(features.device.type, enabled=False):  # in half precision, M's many terms would not sum up
             scale, shift = self.scale_and_shift(modality.float()).chunk(2, dim=1)
-            normalised = nn.functional.group_norm(features.float(), features.shape[1], eps=self.epsilon)
-            adapted = torch.addcmul(shift[..., None, None, None], 1 + scale[..., None, None, None], normalised)
-        return adapted.to(features.dtype)
+            return instance_norm(features, 1 + scale, shift, self.epsilon)

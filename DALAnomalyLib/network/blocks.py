@@ -8,18 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from DALAnomalyLib.network.instance_norm import InstanceNorm
+
 NEGATIVE_SLOPE = 0.01
 
 
 def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    """Convolution 3x3x3, instance normalisation, leaky ReLU.
-
-    Instance normalisation is group normalisation with one channel per group; PyTorch's group normalisation keeps the
-    channels-last layout, its instance normalisation copies to and fro.
-    """
+    """Convolution 3x3x3, instance normalisation, leaky ReLU."""
     return nn.Sequential(
         nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
-        nn.GroupNorm(outputs, outputs),
+        InstanceNorm(outputs),
         nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
     )
 

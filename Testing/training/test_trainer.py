@@ -20,6 +20,7 @@ import torch
 from DALAnomalyLib.errors import InputError, UsageError
 from DALAnomalyTraining import trainer as trainer_module
 from DALAnomalyTraining.__main__ import main
+from DALAnomalyTraining.checkpoint import save_checkpoint
 from DALAnomalyTraining.generator.pair_generator import PairGenerator, Pictures
 from DALAnomalyTraining.objective import SUBNETWORKS, term_names
 from DALAnomalyTraining.pack import Pack, PackWriter, Record
@@ -201,6 +202,28 @@ def test_accumulating_two_halves_is_one_big_batch(
     assert_nearly_equal_losses(tmp_path / "1", tmp_path / "2")
 
 
+def test_half_precision_trains_alike_and_keeps_weights_in_float32(
+    toy_pack: Pack, tmp_path: Path, write_config: Callable[..., Path]
+) -> None:
+    for precision in ("32-true", "bf16-mixed"):
+        config = write_config(f"{precision}.yaml", **BIG_BATCH, cpu_precision=precision)
+        trained(config, toy_pack, tmp_path / precision)
+    exact, half = (numbers_of(tmp_path / precision)["total"] for precision in ("32-true", "bf16-mixed"))
+    assert not torch.equal(half, exact)
+    torch.testing.assert_close(half, exact, rtol=0.02, atol=0)
+    assert {value.dtype for value in checkpoint_of(tmp_path / "bf16-mixed")["network"].values()} == {torch.float32}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_gpu_trains_in_half_precision(toy_pack: Pack, tmp_path: Path, write_config: Callable[..., Path]) -> None:
+    trainer = Trainer(load_training_config(write_config(**BIG_BATCH)), toy_pack, tmp_path / "run", Hardware("cuda"))
+    trainer.fit(quiet=True)
+    assert trainer.autocast
+    assert bool(numbers_of(tmp_path / "run")["total"].isfinite().all())
+    assert {value.dtype for value in checkpoint_of(tmp_path / "run")["network"].values()} == {torch.float32}
+
+
 @pytest.mark.slow
 def test_two_processes_train_like_one(
     toy_pack: Pack,
@@ -360,6 +383,13 @@ def test_resuming_with_another_configuration_is_refused(
 def test_resuming_with_the_runs_own_record_of_its_configuration(toy_pack: Pack, finished_run: Any) -> None:
     config = load_training_config(finished_run.folder / "config.yaml")
     assert config == load_training_config(finished_run.config)
+
+
+def test_resuming_a_run_from_before_an_option_was_there(toy_pack: Pack, finished_run: Any, tmp_path: Path) -> None:
+    content = checkpoint_of(finished_run.folder)
+    del content["config"]["cpu_precision"]
+    save_checkpoint(tmp_path / "last.pt", content)
+    assert trained(finished_run.config, toy_pack, tmp_path, resume=True).step == content["step"]
 
 
 def test_resuming_with_another_pack_is_refused(

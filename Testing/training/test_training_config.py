@@ -116,6 +116,8 @@ def test_an_empty_file_is_the_default_model_and_the_papers_training(tmp_path: Pa
         ("model: {network: {width: 8}}", r"run\.yaml\.model\.network: unknown width"),
         ("model: {network: 8}", r"run\.yaml\.model\.network is 8; it must be a mapping"),
         ("objective: {anatomy_compared: soft}", "anatomy_compared is 'soft'"),
+        ("precision: 16-mixed", "precision is '16-mixed'; it must be one of bf16-mixed, 32-true"),
+        ("cpu_precision: half", "cpu_precision is 'half'; it must be one of bf16-mixed, 32-true"),
         ("stages: [{name: only, steps: 5}]", r"run\.yaml\.stages: learning_rates must be given"),
         (
             "stages: [{name: only, steps: 5, learning_rates: {r_e: 1}}]",

@@ -17,7 +17,7 @@ from lightning.fabric import Fabric
 from lightning.fabric.strategies.ddp import DDPStrategy
 from tqdm import tqdm
 
-from DALAnomalyLib.configuration import to_dictionary
+from DALAnomalyLib.configuration import from_dictionary, to_dictionary
 from DALAnomalyLib.errors import InputError, UsageError
 from DALAnomalyLib.network.dal_network import DALNetwork
 from DALAnomalyLib.preprocessing.intensity_standardisation import Landmarks
@@ -70,9 +70,10 @@ class Trainer:
             devices=hardware.devices,
             # frozen stages leave sub-networks out of the graph
             strategy=DDPStrategy(find_unused_parameters=True) if hardware.devices > 1 else "auto",
-            precision=config.precision if hardware.has_gpu else "32-true",  # type: ignore[arg-type]
         )
         self.fabric.launch()
+        # not Fabric's own: it takes a batch apart to convert it, and refuses frozen dataclasses
+        self.autocast = (config.precision if hardware.has_gpu else config.cpu_precision) == "bf16-mixed"
         self._check_batch()
         torch.use_deterministic_algorithms(config.deterministic)
         torch.manual_seed(config.seed)
@@ -190,7 +191,10 @@ class Trainer:
             batch = self.pairs.batch(self.landmarks, "train", self.step, subjects=slots)
             generating += time.monotonic() - before
             keys: list[tuple[object, ...]] = [(self.config.seed, "noise", self.step, slot) for slot in slots]
-            with self.fabric.no_backward_sync(self.objective, enabled=part < parts - 1):
+            with (
+                self.fabric.no_backward_sync(self.objective, enabled=part < parts - 1),
+                torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=self.autocast),
+            ):
                 terms = self.objective(batch, stage.weights, frozenset(stage.learning_rates), keys)
             self.fabric.backward(terms["total"] / parts)
             for name, value in terms.items():
@@ -281,7 +285,7 @@ class Trainer:
 
     def _load(self, path: Path) -> None:
         content = load_checkpoint(path, self.fabric.device)
-        if content["config"] != to_dictionary(self.config):
+        if from_dictionary(TrainingConfig, content["config"], f"{path}: config") != self.config:
             msg = f"{path} was trained with another configuration; resume with the run's own config.yaml"
             raise UsageError(msg)
         if content["pack"] != self.pack.sha256:

@@ -13,6 +13,8 @@ from DALAnomalyLib.errors import UsageError
 from DALAnomalyTraining.generator.generator_config import GeneratorConfig
 from DALAnomalyTraining.objective import SUBNETWORKS, LossWeights, ObjectiveConfig, term_names
 
+PRECISIONS = ("bf16-mixed", "32-true")
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -61,7 +63,9 @@ class TrainingConfig:
     ema_decay: float = 0.0
     """Decay per step of the exponential moving average of the weights that is validated and exported; 0: none."""
     precision: str = "bf16-mixed"
-    """On accelerators; CPUs train in 32-true, where bfloat16 is slower."""
+    """On accelerators, `bf16-mixed` or `32-true`."""
+    cpu_precision: str = "32-true"
+    """On CPUs; `bf16-mixed` is faster where they have AVX512_BF16 or AMX, and slower elsewhere."""
     deterministic: bool = False
     validate_every: int = 500
     validation_subjects: int = 8
@@ -70,6 +74,10 @@ class TrainingConfig:
     """Generated subjects from which landmarks and mean images are learned."""
 
     def __post_init__(self) -> None:
+        for name in ("precision", "cpu_precision"):
+            if (value := getattr(self, name)) not in PRECISIONS:
+                msg = f"{name} is {value!r}; it must be one of {', '.join(PRECISIONS)}"
+                raise UsageError(msg)
         if self.model.network.restoration_input != "anatomy":
             return
         others = [name for name in term_names() if name != "code_consistency"]
