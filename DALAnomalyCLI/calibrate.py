@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from DALAnomalyCLI import option, reporting
-from DALAnomalyCLI.evaluation_cases import REQUIRED_COLUMNS, Case, for_each_case, read_cases
+from DALAnomalyCLI.evaluation_cases import REQUIRED_COLUMNS, Case, for_each_case, read_cases, read_inputs
 from DALAnomalyCLI.reporting import Reporter
 from DALAnomalyLib.calibration import TARGETS_ML
 from DALAnomalyLib.errors import InputError, OutputError, UsageError
@@ -128,19 +128,19 @@ def run_calibrate(options: CalibrateOptions, reporter: Reporter) -> int:
     token = CancelToken()
     with cancel_on_signals(token):
         detector = options.preprocessing.load_detector(options.model, options.device)
-        looked_at, codes = for_each_case(
+        looked_at, failures = for_each_case(
             cases, lambda case: _look_at(detector, case, options, reporter, token), "calibrate", reporter, token
         )
         if not looked_at:
-            raise typer.Exit(codes[0])
+            raise typer.Exit(failures[0].code)
         reporter.progress("calibrate", "fitting thresholds", 1.0)
-        fitted = _fit_sequences(looked_at, detector, options, len(codes))
+        fitted = _fit_sequences(looked_at, detector, options, [failure.case for failure in failures])
         token.raise_if_cancelled()
         digest = _write(model, fitted, options.output)
     summary = {
         "output": str(options.output),
         "sha256": digest,
-        "scans_failed": len(codes),
+        "scans_failed": len(failures),
         "calibration": _plain(fitted),
     }
     reporter.result(str(options.cases), summary, shown_calibration(fitted))
@@ -149,8 +149,8 @@ def run_calibrate(options: CalibrateOptions, reporter: Reporter) -> int:
     for name, calibration in fitted.items():
         for warning in calibration.warnings:
             reporter.notice(name, warning)
-    reporter.note(f"{len(looked_at)} of {len(cases)} scans done, {len(codes)} failed -> {options.output}")
-    return codes[0] if codes else 0
+    reporter.note(f"{len(looked_at)} of {len(cases)} scans done, {len(failures)} failed -> {options.output}")
+    return failures[0].code if failures else 0
 
 
 def _healthy_cases(path: Path) -> list[Case]:
@@ -180,17 +180,16 @@ def _look_at(
 ) -> _LookedAt:
     """What is found in a scan on its own grid; what the detector warns of is said."""
     from DALAnomalyLib.calibration_fit import false_positives
-    from DALAnomalyLib.volume_io import read_mask, read_volume
 
-    scan = read_volume(case.image)
-    mask = None if case.brain_mask is None else read_mask(case.brain_mask, scan.grid)
+    inputs = read_inputs(case, token)
     config, preprocessing = detector.metadata.config, options.preprocessing
     with naming(case.image):
         detection = detector.detect(
-            scan,
+            inputs.scan,
             case.sequence,
-            mask,
+            inputs.brain_mask,
             cancel=token,
+            description=inputs.description,
             extraction=preprocessing.extraction_method,
             preprocessing=preprocessing.over(config.preprocessing),
         )
@@ -202,14 +201,17 @@ def _look_at(
 
 
 def _fit_sequences(
-    looked_at: Sequence[_LookedAt], detector: Detector, options: CalibrateOptions, failed: int
+    looked_at: Sequence[_LookedAt], detector: Detector, options: CalibrateOptions, failed: Sequence[Case]
 ) -> dict[str, SequenceCalibration]:
     """The thresholds of every sequence that has scans to set them."""
+    from DALAnomalyLib.preprocessing.sequence import AUTOMATIC
+
     fitted = {}
     for sequence in sorted({scan.sequence for scan in looked_at}):
         scans = [scan for scan in looked_at if scan.sequence == sequence]
         warned = sum(bool(scan.warnings) for scan in scans)
-        remarks = [f"{failed} of the scans could not be scored and are left out"] if failed else []
+        lost = sum(case.sequence in (sequence, AUTOMATIC) for case in failed)
+        remarks = [f"{lost} of the scans could not be scored and are left out"] if lost else []
         if warned:
             fate = "are left out" if options.leave_out_warned else "take part"
             remarks.append(f"{warned} of the {len(scans)} scans came with warnings and {fate}")

@@ -94,7 +94,7 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter) -> int:
         result_folder(options.output, RESULT_FILES, options.force) as folder,
     ):
         detector = options.preprocessing.load_detector(options.model, options.device)
-        scored, codes = for_each_case(
+        scored, failures = for_each_case(
             cases,
             lambda case: score_case(detector, case, options.sign, token, options.preprocessing),
             "evaluate",
@@ -103,7 +103,7 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter) -> int:
         )
         reporter.progress("evaluate", "metrics", 1.0)
         if not scored:
-            raise typer.Exit(codes[0])
+            raise typer.Exit(failures[0].code)
         grouped = groups_of(scored)
         groups = [measure(*group) for group in grouped]
         presets = _presets(grouped, groups, detector.metadata.config.score.kind)
@@ -117,7 +117,7 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter) -> int:
             "requested_sign": options.sign,
             "preprocessing": asdict(options.preprocessing.over(detector.metadata.config.preprocessing)),
             "cases_sha256": manifest.describe_input(options.cases)["sha256"],
-            "cases_failed": len(codes),
+            "cases_failed": len(failures),
             "times": manifest.describe_times(started),
             "metrics": rows,
             "cases": case_rows,
@@ -134,8 +134,8 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter) -> int:
         token.raise_if_cancelled()
     summary = {"output": str(options.output), "metrics": manifest.plain(rows), "presets": manifest.plain(presets)}
     reporter.result(str(options.cases), summary, shown_tables(rows, presets))
-    reporter.note(f"{len(scored)} of {len(cases)} cases done, {len(codes)} failed -> {options.output}")
-    return codes[0] if codes else 0
+    reporter.note(f"{len(scored)} of {len(cases)} cases done, {len(failures)} failed -> {options.output}")
+    return failures[0].code if failures else 0
 
 
 def _presets(grouped: Sequence[tuple[str, str, list[ScoredCase]]], groups: Sequence[Group], kind: str) -> list[Row]:

@@ -6,11 +6,15 @@ import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from DALAnomalyCLI.reporting import Reporter
 from DALAnomalyLib.errors import CancelledError, InputError
 from DALAnomalyLib.progress import CancelToken
+
+if TYPE_CHECKING:
+    from DALAnomalyLib.volume import Volume
+    from DALAnomalyLib.volume_io import ScanDescription
 
 Result = TypeVar("Result")
 
@@ -27,6 +31,28 @@ class Case:
     image: Path
     lesion: Path | None = None
     brain_mask: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CaseInputs:
+    """What `detect` would read of a case."""
+
+    scan: Volume
+    description: ScanDescription
+    brain_mask: Volume | None
+
+
+def read_inputs(case: Case, cancel: CancelToken) -> CaseInputs:
+    """Read the scan, what its header says, and the brain mask; of a DICOM folder the series of the case's sequence.
+
+    Raises:
+        DALAnomalyError: One of its subclasses; a file is missing, damaged or of another grid.
+    """
+    from DALAnomalyLib.volume_io import describe_scan, read_mask, read_volume
+
+    scan = read_volume(case.image, sequence=case.sequence, cancel=cancel)
+    mask = None if case.brain_mask is None else read_mask(case.brain_mask, scan.grid)
+    return CaseInputs(scan, describe_scan(case.image, sequence=case.sequence, cancel=cancel), mask)
 
 
 def read_cases(path: Path) -> list[Case]:
@@ -67,16 +93,23 @@ def _case(row: Mapping[str, str | None], path: Path, line: int) -> Case:
     return Case(values["subject"], values["dataset"], values["sequence"], image, lesion, mask)
 
 
+class Failure(NamedTuple):
+    """A case that could not be worked on, and the exit code of its error."""
+
+    case: Case
+    code: int
+
+
 def for_each_case(
     cases: Sequence[Case], work: Callable[[Case], Result], stage: str, reporter: Reporter, token: CancelToken
-) -> tuple[list[Result], list[int]]:
-    """What `work` makes of every case it can work on; the exit codes are those of the others, which are reported.
+) -> tuple[list[Result], list[Failure]]:
+    """What `work` makes of every case it can work on, and the others, which are reported.
 
     Raises:
         CancelledError: the token was cancelled.
     """
     results: list[Result] = []
-    codes: list[int] = []
+    failures: list[Failure] = []
     for number, case in enumerate(cases):
         token.raise_if_cancelled()
         name = f"{case.subject} {case.sequence}"
@@ -86,5 +119,5 @@ def for_each_case(
         except (CancelledError, BrokenPipeError):
             raise
         except Exception as error:
-            codes.append(reporter.error(name, error))
-    return results, codes
+            failures.append(Failure(case, reporter.error(name, error)))
+    return results, failures

@@ -31,7 +31,7 @@ def case_metrics(case: ScoredCase) -> list[Row]:
             "score": kind,
             "lesion_ml": case.lesion_ml,
             "lesion_outside_brain_ml": case.lesion_outside_brain_ml,
-            **_overlap(voxels, case.labels),
+            **_overlap(voxels, case),
             "threshold": voxels.threshold,
             "findings": voxels.findings,
             "false_positive_ml": voxels.false_positive_ml,
@@ -42,17 +42,19 @@ def case_metrics(case: ScoredCase) -> list[Row]:
     ]
 
 
-def _overlap(voxels: ScoredVoxels, labels: Labels) -> Row:
-    if not labels.any():
+def _overlap(voxels: ScoredVoxels, case: ScoredCase) -> Row:
+    if not case.has_lesion:
         names = ("average_precision", "best_dice", "best_threshold", "dice_at_threshold")
         return dict.fromkeys(names, math.nan)
-    counts = metrics.count_detections(voxels.scores, labels)
+    if not case.labels.any():
+        return {"average_precision": 0.0, "best_dice": 0.0, "best_threshold": math.nan, "dice_at_threshold": 0.0}
+    counts = metrics.count_detections(voxels.scores, case.labels)
     dice, threshold = counts.best_dice()
     return {
         "average_precision": counts.average_precision(),
         "best_dice": dice,
         "best_threshold": threshold,
-        "dice_at_threshold": _dice(_counts_at_threshold(voxels, labels)),
+        "dice_at_threshold": _dice(_counts_at_threshold(voxels, case.labels)),
     }
 
 
@@ -62,16 +64,16 @@ def _errors(kind: str, normal: float, abnormal: float) -> Row:
     return {"l1_re_n": normal, "l1_re_a": abnormal, "l1_ratio": abnormal / normal if normal > 0 else math.nan}
 
 
-def _counts_at_threshold(voxels: ScoredVoxels, labels: Labels) -> npt.NDArray[np.float64]:
-    """True positives, predicted and abnormal voxels at the model's own threshold, NaN when it has none."""
+def _counts_at_threshold(voxels: ScoredVoxels, labels: Labels) -> npt.NDArray[np.int64]:
+    """True positives, predicted and abnormal voxels at the model's own threshold."""
     predicted = voxels.scores >= voxels.threshold
-    counts = np.array([np.count_nonzero(predicted & labels), np.count_nonzero(predicted), np.count_nonzero(labels)])
-    return counts if math.isfinite(voxels.threshold) else counts * math.nan
+    return np.array([np.count_nonzero(predicted & labels), np.count_nonzero(predicted), np.count_nonzero(labels)])
 
 
-def _dice(counts: npt.NDArray[np.float64]) -> float:
+def _dice(counts: npt.NDArray[np.int64]) -> float:
+    """0 where nothing is predicted and the brain mask leaves the lesion out."""
     true_positives, predicted, abnormal = counts
-    return float(2 * true_positives / (predicted + abnormal))
+    return float(2 * true_positives / max(predicted + abnormal, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +105,8 @@ def measure(dataset: str, sequence: str, cases: Sequence[ScoredCase]) -> Group:
     """Figures of a group, one row per kind of score.
 
     Cases with a lesion give the detection figures and the reconstruction errors; scans without one give only the
-    columns that begin with `healthy`, so that adding healthy scans changes no average precision.
+    columns that begin with `healthy`, so that adding healthy scans changes no average precision. Voxels outside the
+    brain mask are in no figure; a case whose lesion lies there entirely counts as one with a Dice of 0.
     """
     lesioned = [case for case in cases if case.has_lesion]
     healthy = [case for case in cases if not case.has_lesion]
@@ -122,12 +125,15 @@ def measure(dataset: str, sequence: str, cases: Sequence[ScoredCase]) -> Group:
 def _detection_figures(kind: str, cases: Sequence[ScoredCase]) -> tuple[Row, metrics.DetectionCounts | None]:
     names = ("average_precision", "best_dice", "best_threshold", "mean_case_best_dice")
     fixed_names = ("dice_at_threshold", "mean_case_dice_at_threshold")
-    if not cases:
-        return dict.fromkeys((*names, *fixed_names), math.nan), None
+    visible = sum(bool(case.labels.any()) for case in cases)
+    if not visible:
+        missed: Row = dict.fromkeys((*names, *fixed_names), 0.0 if cases else math.nan)
+        return missed | {"best_threshold": math.nan}, None
     pooled = metrics.pooled_metrics([(case.by_kind[kind].scores, case.labels) for case in cases], _CURVE_POINTS)
     at_threshold = np.array([_counts_at_threshold(case.by_kind[kind], case.labels) for case in cases])
     fixed = (_dice(at_threshold.sum(axis=0)), float(np.mean([_dice(counts) for counts in at_threshold])))
     row: Row = {name: getattr(pooled, name) for name in names}
+    row["mean_case_best_dice"] = pooled.mean_case_best_dice * visible / len(cases)
     return row | dict(zip(fixed_names, fixed, strict=True)), pooled.curve
 
 
@@ -142,7 +148,8 @@ def _pooled_errors(cases: Sequence[ScoredCase]) -> tuple[float, float]:
 
 
 def _weighted_mean(values: Sequence[float], weights: npt.NDArray[np.float64]) -> float:
-    return float(np.dot(values, weights) / weights.sum()) if weights.sum() > 0 else math.nan
+    counted = weights > 0
+    return float(np.average(np.array(values)[counted], weights=weights[counted])) if counted.any() else math.nan
 
 
 def _healthy_figures(kind: str, cases: Sequence[ScoredCase]) -> Row:

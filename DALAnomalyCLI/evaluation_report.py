@@ -98,11 +98,16 @@ def _cell(value: str | int | float, undefined: str, number: str) -> str:
 
 
 def draw_curves(path: Path, groups: Sequence[Group]) -> None:
-    """Precision over recall, a panel per group with lesions; a dot marks the best Dice."""
+    """Precision over recall, a panel per group with lesions, the pooled ones last; a dot marks the best Dice.
+
+    Of more than fit, the first are left out, and the figure says so.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    drawn = [group for group in groups if group.curves][:_MOST_PANELS]
+    with_lesions = [group for group in groups if group.curves]
+    drawn = with_lesions[-_MOST_PANELS:]
+    left_out = len(with_lesions) - len(drawn)
     columns = min(max(len(drawn), 1), 3)
     lines = max(math.ceil(len(drawn) / columns), 1)
     figure = Figure(figsize=(4.6 * columns, 4.2 * lines + 0.5), layout="constrained", facecolor="white")
@@ -112,7 +117,8 @@ def draw_curves(path: Path, groups: Sequence[Group]) -> None:
     for number, group in enumerate(drawn, start=1):
         axes = figure.add_subplot(lines, columns, number)
         _draw_panel(axes, group)
-    figure.supxlabel(RESEARCH_USE, fontsize=9)
+    remark = f"{left_out} more data sets in metrics.csv. " if left_out else ""
+    figure.supxlabel(remark + RESEARCH_USE, fontsize=9)
     figure.savefig(path, dpi=150)
 
 

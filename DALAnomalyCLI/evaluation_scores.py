@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from DALAnomalyCLI.evaluation_cases import Case
+from DALAnomalyCLI.evaluation_cases import Case, read_inputs
 from DALAnomalyCLI.evaluation_presets import PresetOutcome, preset_outcomes
 from DALAnomalyLib.evaluation import metrics
 from DALAnomalyLib.job.failures import naming
@@ -32,7 +32,7 @@ class ScoredVoxels:
 
     Attributes:
         scores: float32 (N,), the voxels inside the brain mask.
-        threshold: the model's own for this kind of score; NaN when it has none.
+        threshold: the model's own for this kind of score.
         findings: how many there are at that threshold.
         false_positive_ml: volume of the findings outside the lesion.
     """
@@ -73,8 +73,8 @@ class ScoredCase:
 
     @property
     def has_lesion(self) -> bool:
-        """Whether any voxel inside the brain is labelled."""
-        return bool(self.labels.any())
+        """Whether any voxel is labelled, be it outside the brain mask: a lesion that the mask leaves out is missed."""
+        return self.lesion_ml > 0
 
 
 def score_case(
@@ -85,19 +85,20 @@ def score_case(
     preprocessing: PreprocessingOptions,
 ) -> ScoredCase:
     """Run the network once on a case and keep its scores inside the brain."""
-    from DALAnomalyLib.volume_io import read_mask, read_volume
+    from DALAnomalyLib.volume_io import read_mask
 
-    scan = read_volume(case.image)
+    inputs = read_inputs(case, cancel)
+    scan = inputs.scan
     lesion = None if case.lesion is None else read_mask(case.lesion, scan.grid).array > 0
-    mask = None if case.brain_mask is None else read_mask(case.brain_mask, scan.grid)
     cancel.raise_if_cancelled()
     with naming(case.image):
         detections = detector.detect_all_scores(
             scan,
             case.sequence,
-            mask,
+            inputs.brain_mask,
             cast("SignChoice | None", sign),
             cancel=cancel,
+            description=inputs.description,
             extraction=preprocessing.extraction_method,
             preprocessing=preprocessing.over(detector.metadata.config.preprocessing),
         )

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import typer
 
+from DALAnomalyLib.errors import DALAnomalyError
 from DALAnomalyLib.job.events import EventWriter
 from DALAnomalyLib.job.failures import exit_code_of, one_line
 
@@ -59,7 +60,9 @@ class _PlainReporter:
 
     def error(self, source: str | None, error: BaseException) -> int:
         self._traceback(error)
-        print(f"dal-anomaly: error: {one_line(error, _ADVICE)}", file=sys.stderr)
+        # what was foreseen names its file itself
+        where = "" if source is None or isinstance(error, DALAnomalyError) else f"{source}: "
+        print(f"dal-anomaly: error: {where}{one_line(error, _ADVICE)}", file=sys.stderr)
         return exit_code_of(error)
 
     def _traceback(self, error: BaseException) -> None:

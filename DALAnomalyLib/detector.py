@@ -190,12 +190,13 @@ class Detector:
         sign: SignChoice | None = None,
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
+        description: ScanDescription | None = None,
         extraction: ExtractionMethod = "auto",
         preprocessing: PreprocessingConfig | None = None,
     ) -> dict[ScoreKind, Detection]:
         """`detect` for every kind of score of Table 5 and for plain intensity, from one pass of the network."""
         run = _Run(progress, cancel)
-        request = ScanRequest(volume, sequence, brain_mask, None, extraction)
+        request = ScanRequest(volume, sequence, brain_mask, description, extraction)
         prepared, restoration = self._restore(request, preprocessing, run)
         score = self.metadata.config.score
         score = replace(score, sign=sign or score.sign)

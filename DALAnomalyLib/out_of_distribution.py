@@ -38,6 +38,10 @@ FIGURES: Mapping[str, tuple[str | None, str | None]] = {
 }
 """What it means for a figure to be too low and too high; None where that is no reason to warn."""
 
+SHARES, LEAST_SHARE = ("share of CSF", "share of grey matter", "share of white matter"), 0.5
+"""Less than half of the usual share of a tissue is no anatomy. Their limits do not come from the spread of training
+scans: atrophy, wide ventricles and large lesions go beyond it, and are no reason to distrust the contrast."""
+
 MOST_REASONS = 3
 """That a warning names; the record has them all."""
 ADVICE = "another sequence than named, FLAIR, CT, a contrast agent or strong artefacts? Findings may be meaningless"
@@ -138,8 +142,15 @@ def _ranges(content: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
 
 
 def _reason(name: str, value: float, reference: SequenceReference, *, too_high: bool) -> tuple[float, str]:
-    """How far beyond the usual range, in widths of the margin, and the words for it with their evidence."""
+    """How far beyond the usual range, in widths of the margin, and the words for it with their evidence.
+
+    The usual share of a tissue is one number, and the margin the way from there to the limit.
+    """
     what = FIGURES[name][too_high]
+    if name in SHARES:
+        median = reference.limits[name][0] / LEAST_SHARE
+        evidence = f"{name} {_short(value)}, less than half of the usual {_short(median)}"
+        return (median - value) / max((1 - LEAST_SHARE) * median, 1e-6), f"{what}: {evidence}"
     usual, limit = reference.usual[name][too_high], reference.limits[name][too_high]
     first, less, second = name.partition(" less ")
     if less and value * usual < 0:

@@ -109,19 +109,36 @@ def shown_name(path: Path) -> str:
 def _files_of(path: Path) -> list[Path]:
     if path.is_dir():
         return sorted(file for file in path.rglob("*") if file.is_file())
-    if path.suffix.lower() == ".mhd":
-        return [path, *_raw_data_of(path)]
-    return [path]
+    return [path, *_detached_data_of(path)]
 
 
-def _raw_data_of(header: Path) -> list[Path]:
-    """The file that the last line of a MetaImage header names, where it exists."""
-    for line in header.read_text(encoding="latin-1").splitlines():
-        name, _, value = line.partition("=")
-        if name.strip() == "ElementDataFile":
-            data = header.parent / value.strip()
-            return [data] if data.is_file() else []
+_DATA_FIELDS = {".mhd": ("=", ("elementdatafile",)), ".nhdr": (":", ("data file", "datafile"))}
+"""Of headers that name their data: what stands between a field's name and its value, and the names of this one."""
+
+
+def _detached_data_of(header: Path) -> list[Path]:
+    """The files with the voxels that a MetaImage or NRRD header names, where they exist."""
+    separator, fields = _DATA_FIELDS.get(header.suffix.lower(), ("", ()))
+    if not fields:
+        return []
+    lines = header.read_text(encoding="latin-1").splitlines()
+    for number, line in enumerate(lines):
+        name, _, value = line.partition(separator)
+        if name.strip().lower() in fields:
+            named = _named_files(value.strip(), lines[number + 1 :])
+            return [file for file in (header.parent / each for each in named) if file.is_file()]
     return []
+
+
+def _named_files(value: str, rest: list[str]) -> list[str]:
+    """One file, `LIST` and a file in every further line, or `slice%03d.raw 1 60 1`: pattern, first, last, step."""
+    words = value.split()
+    if words[:1] == ["LIST"]:
+        return [line.strip() for line in rest if line.strip()]
+    if len(words) >= 4 and "%" in words[0]:
+        first, last, step = (int(word) for word in words[1:4])
+        return [words[0] % number for number in range(first, last + (1 if step > 0 else -1), step)]
+    return [value]
 
 
 def _digest(path: Path) -> str:

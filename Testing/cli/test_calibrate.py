@@ -163,6 +163,25 @@ def test_a_scan_that_fails_is_left_out_and_said(
     assert entry.warnings[0] == "1 of the scans could not be scored and are left out"
 
 
+def test_a_scan_that_fails_is_of_its_own_sequence(
+    calibrate: Callable[..., Result], healthy: Path, tmp_path: Path
+) -> None:
+    with healthy.open("a", encoding="utf-8") as stream:
+        stream.write("s9,healthy,T1,gone.nii.gz,,\n")
+    assert calibrate().exit_code == 3
+    entry = load_model(tmp_path / "new.dalmodel").metadata.calibration["T2"]
+    assert "could not be scored" not in " ".join(entry.warnings)
+
+
+def test_a_scan_whose_header_tells_of_a_contrast_agent_is_warned_of(
+    calibrate: Callable[..., Result], healthy: Path
+) -> None:
+    (healthy.parent / "scan0.json").write_text('{"ContrastBolusAgent": "Gadovist 7.5 ml"}', encoding="utf-8")
+    done = calibrate("--json", "--leave-out-warned")
+    assert done.exit_code == 0, done.output
+    assert [source for source, message in notices(done) if "contrast agent" in message] == ["s0 T2"]
+
+
 def notices(done: Result) -> list[tuple[str, str]]:
     events = [json.loads(line) for line in done.stdout.splitlines()]
     return [(event["input"], event["message"]) for event in events if event["event"] == "notice"]

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
+from DALAnomalyCLI import evaluation_report
 from DALAnomalyCLI.evaluate import PRESETS_FILE, RESULT_FILES
 from DALAnomalyCLI.evaluation_cases import Case, read_cases
 from DALAnomalyCLI.evaluation_measures import Group, case_metrics, groups_of, measure
+from DALAnomalyCLI.evaluation_report import draw_curves
 from DALAnomalyCLI.evaluation_scores import ScoredCase, ScoredVoxels
 from DALAnomalyLib.errors import InputError
 from DALAnomalyLib.volume import Volume
@@ -84,7 +86,7 @@ def scored(
     **more: Any,
 ) -> ScoredCase:
     values: dict[str, Any] = {
-        "lesion_ml": 1.0,
+        "lesion_ml": float(labels.any()),
         "lesion_outside_brain_ml": 0.0,
         "error_normal": 0.1,
         "error_abnormal": 0.3 if labels.any() else math.nan,
@@ -172,6 +174,36 @@ def test_healthy_scans_give_false_positives_and_change_nothing_else() -> None:
     assert only.curves == {}
     assert math.isnan(row_of(only)["average_precision"])
     assert row_of(only)["cases"] == 0
+
+
+def test_a_lesion_that_the_brain_mask_leaves_out_is_missed_and_no_healthy_scan() -> None:
+    found, missed = random_case(1, 0.2), random_case(2, 0.0, lesion_ml=37.0, lesion_outside_brain_ml=37.0)
+    alone, both = (row_of(measure("ms", "T2", cases)) for cases in ([found], [found, missed]))
+    assert (both["cases"], both["healthy_cases"]) == (2, 0)
+    assert both["mean_case_best_dice"] == pytest.approx(alone["mean_case_best_dice"] / 2)
+    assert both["mean_case_dice_at_threshold"] == pytest.approx(alone["mean_case_dice_at_threshold"] / 2)
+    assert both["dice_at_threshold"] < alone["dice_at_threshold"], "what is found there is wrong"
+    assert both["l1_re_a"] == alone["l1_re_a"]
+    row = case_metrics(missed)[0]
+    assert (row["average_precision"], row["best_dice"], row["dice_at_threshold"]) == (0, 0, 0)
+
+    blank = scored(np.zeros(9, bool), np.zeros(9), lesion_ml=37.0, lesion_outside_brain_ml=37.0)
+    only = measure("ms", "T2", [blank])
+    assert only.curves == {}
+    row = row_of(only)
+    assert (row["cases"], row["average_precision"], row["mean_case_dice_at_threshold"]) == (1, 0, 0)
+    assert case_metrics(blank)[0]["dice_at_threshold"] == 0
+
+
+def test_of_many_curves_the_pooled_ones_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    draw = evaluation_report._draw_panel
+    monkeypatch.setattr(
+        evaluation_report, "_draw_panel", lambda axes, group: (drawn.append(group.dataset), draw(axes, group))
+    )
+    cases = [random_case(i, 0.2, dataset=f"set {i:02}") for i in range(14)]
+    draw_curves(tmp_path / "curves.png", [measure(*group) for group in groups_of(cases)])
+    assert drawn == [*(f"set {i:02}" for i in range(4, 14)), "all", "all"]
 
 
 def test_groups_are_each_pair_each_sequence_and_everything() -> None:
@@ -315,6 +347,16 @@ def test_json_carries_the_metrics(run: Callable[..., Result], model_file: Path, 
     assert events[-1]["event"] == "result"
     assert len(events[-1]["metrics"]) == 24
     assert {event["event"] for event in events} == {"progress", "result"}
+
+
+def test_what_a_header_says_counts_as_it_does_for_detect(
+    run: Callable[..., Result], model_file: Path, cases: Path, tmp_path: Path
+) -> None:
+    (cases.parent / "scan.json").write_text(json.dumps({"ContrastBolusAgent": "Gadovist 7.5 ml"}), encoding="utf-8")
+    assert evaluate(run, model_file, cases, tmp_path / "out").exit_code == 0
+    warnings = {row["subject"]: row["warnings"] for row in read(tmp_path / "out" / "cases.csv")}
+    assert "contrast agent" in warnings["s1"]
+    assert "contrast agent" not in warnings["s3"], "its own header is silent"
 
 
 def test_lesion_on_another_grid_is_a_geometry_error(

@@ -37,6 +37,16 @@ def test_unexpected_errors_end_with_one_and_point_to_debug(capsys: pytest.Captur
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_an_unexpected_error_names_the_case_it_belongs_to(quiet: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = make_reporter(quiet)
+    reporter.error("patient12 T1", RuntimeError("out of memory"))
+    reporter.error("patient13 T1", errors.InputError("scan13.nii: no such file"))
+    unexpected, expected = capsys.readouterr().err.splitlines()
+    assert unexpected.startswith("dal-anomaly: error: patient12 T1: unexpected RuntimeError: out of memory")
+    assert expected == "dal-anomaly: error: scan13.nii: no such file", "it names its file already"
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_debug_adds_the_traceback_on_the_error_stream(as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit), exit_with_message(make_reporter(as_json=as_json, debug=True)):

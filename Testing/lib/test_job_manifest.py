@@ -54,6 +54,28 @@ def test_digest_of_a_metaimage_header_covers_its_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("header", "line", "files"),
+    [
+        ("scan.nhdr", "data file: slice1.raw", 2),
+        ("scan.nhdr", "datafile: LIST\nslice1.raw\nslice2.raw", 3),
+        ("scan.nhdr", "data file: slice%d.raw 2 1 -1", 3),
+        ("scan.mhd", "ElementDataFile = LIST\nslice2.raw\nslice1.raw", 3),
+        ("scan.mhd", "ElementDataFile = slice%d.raw 1 3 1", 3),
+    ],
+)
+def test_digest_of_a_header_covers_all_files_that_it_names(tmp_path: Path, header: str, line: str, files: int) -> None:
+    (tmp_path / header).write_text(f"# a header\nfirst: 1\n{line}\n")
+    for name in ("slice1.raw", "slice2.raw", "other.raw"):
+        (tmp_path / name).write_bytes(b"1")
+    before = manifest.describe_input(tmp_path / header)
+    (tmp_path / "other.raw").write_bytes(b"2")
+    assert manifest.describe_input(tmp_path / header) == before
+    (tmp_path / "slice1.raw").write_bytes(b"2")
+    assert before["files"] == files
+    assert manifest.describe_input(tmp_path / header)["sha256"] != before["sha256"]
+
+
+@pytest.mark.parametrize(
     ("value", "expected"),
     [
         (math.nan, None),

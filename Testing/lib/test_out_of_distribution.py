@@ -82,6 +82,15 @@ def test_one_line_names_every_reason_with_its_evidence_worst_first() -> None:
     assert warning.endswith("Findings may be meaningless")
 
 
+def test_a_share_a_little_below_its_limit_is_no_worse_a_reason_than_others() -> None:
+    limits = {CONTRAST: (0.05, 0.4), "share of CSF": (0.08, math.inf)}
+    known = replace(reference(), limits=limits, usual=limits | {CONTRAST: (0.06, 0.39)})
+    warning = judge(figures(**{CONTRAST: -0.3, "share of CSF": 0.0799}), known, "T1").warning
+    assert warning is not None
+    assert warning.index("white matter is darker") < warning.index("little of the brain is taken for fluid")
+    assert "share of CSF 0.08, less than half of the usual 0.16" in warning
+
+
 def test_contrast_of_the_right_sign_is_only_too_small() -> None:
     warning = judge(figures(**{CONTRAST: 0.01}), reference(), "T1").warning
     assert warning is not None

@@ -143,6 +143,15 @@ def test_what_is_no_checkpoint_is_refused(toy_pack: Pack, tmp_path: Path, write:
     assert not (tmp_path / "model.dalmodel").exists()
 
 
+def test_another_pack_than_that_of_the_run_is_refused(
+    finished_run: Any, toy_pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toy_pack, "sha256", "of another one")
+    with pytest.raises(UsageError, match="was trained on another pack"):
+        export(finished_run.folder / "last.pt", toy_pack, tmp_path / "model.dalmodel")
+    assert not list(tmp_path.glob("*.dalmodel"))
+
+
 def test_scores_of_another_configuration(
     finished_run: Any,
     toy_pack: Pack,

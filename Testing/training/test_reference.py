@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from DALAnomalyLib.configuration import preset
-from DALAnomalyLib.errors import InputError
+from DALAnomalyLib.errors import InputError, UsageError
 from DALAnomalyLib.model_store import load_model, save_model
 from DALAnomalyLib.network.dal_network import DALNetwork
 from DALAnomalyLib.out_of_distribution import DISTANCE, FIGURES, judge
@@ -110,6 +110,15 @@ def test_a_model_file_receives_its_reference_and_keeps_the_rest(
         assert torch.equal(after.network.state_dict()[name], value)
     for name, image in before.templates.items():
         assert torch.equal(after.templates[name], image)
+
+
+def test_another_pack_than_that_of_the_model_is_refused(model_file: Path, toy_pack: Pack, tmp_path: Path) -> None:
+    model = load_model(model_file)
+    metadata = replace(model.metadata, training=model.metadata.training | {"pack_sha256": "of another one"})
+    save_model(model_file, metadata, model.network, model.templates)
+    with pytest.raises(UsageError, match="was trained on another pack"):
+        add_reference(model_file, toy_pack, tmp_path / "new.dalmodel", GeneratorConfig(), subjects=10)
+    assert not (tmp_path / "new.dalmodel").exists()
 
 
 def test_the_script_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from DALAnomalyLib.errors import InputError, UsageError
+from DALAnomalyLib.errors import InputError, OutputError, UsageError
 from DALAnomalyLib.model_store import load_model
 from DALAnomalyTraining import run as run_module
 from DALAnomalyTraining.run import train
@@ -59,6 +59,15 @@ def test_the_best_checkpoint_is_exported_where_there_is_one(
         (run / "best.pt").write_bytes((run / "last.pt").read_bytes())
     train(config, toy_pack_folder, run, resume=True, accelerator="cpu", quiet=True)
     assert exported[0][0].name == ("best.pt" if has_best else "last.pt")
+
+
+def test_a_folder_that_cannot_be_written_is_an_output_error(
+    toy_pack_folder: Path, tmp_path: Path, write_config: Callable[..., Path]
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    run = tmp_path / "file" / "run"
+    with pytest.raises(OutputError, match=r"run: cannot be written \(Not a directory\)"):
+        train(write_config(stages=STAGES), toy_pack_folder, run, accelerator="cpu", quiet=True)
 
 
 def test_nothing_is_written_before_the_inputs_are_sound(

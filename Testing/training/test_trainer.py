@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from DALAnomalyLib.errors import InputError, UsageError
+from DALAnomalyLib.errors import InputError, OutputError, UsageError
 from DALAnomalyTraining import trainer as trainer_module
 from DALAnomalyTraining.__main__ import main
 from DALAnomalyTraining.checkpoint import save_checkpoint
@@ -368,7 +368,7 @@ def test_weights_of_another_network_are_refused(
 
 def test_a_run_is_not_overwritten(toy_pack: Pack, finished_run: Any) -> None:
     before = (finished_run.folder / "last.pt").read_bytes()
-    with pytest.raises(UsageError, match="already holds a training run; add --resume"):
+    with pytest.raises(OutputError, match="already holds a training run; add --resume"):
         trained(finished_run.config, toy_pack, finished_run.folder)
     assert (finished_run.folder / "last.pt").read_bytes() == before
 
@@ -463,6 +463,7 @@ def test_an_interrupted_checkpoint_leaves_the_old_one(
     with pytest.raises(OSError, match="No space left"):
         trained(config, toy_pack, run)
     monkeypatch.undo()
+    assert not list(run.glob(".*.part"))
     assert checkpoint_of(run)["step"] == 2
     trained(config, toy_pack, run, resume=True)
     trained(config, toy_pack, tmp_path / "undisturbed")

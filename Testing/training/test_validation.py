@@ -207,6 +207,12 @@ def test_thresholds_find_the_lesions_for_every_score(validation: Validation) -> 
         assert dice == pytest.approx(measured(validation).figures[f"best_dice_{name}"], abs=1e-3)
 
 
+def test_thresholds_of_scores_that_are_0_everywhere_are_above_0(validation: Validation) -> None:
+    nothing = KnownNetwork(validation._cases, heal=lambda case, images: images)
+    thresholds = validation.thresholds(nothing)  # type: ignore[arg-type]
+    assert min(value for by_kind in thresholds.values() for value in by_kind.values()) > 0
+
+
 def test_typical_looks_count_for_thresholds_but_are_not_known_while_training(validation: Validation) -> None:
     looking = replace(CONFIG, restoration=RestorationConfig(tone_pieces=4, typical_looks=True))
     network = KnownNetwork(validation._cases, config=looking)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,17 @@ from DALAnomalyLib.model_store import load_model
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write `content` so that `path` always holds either the old checkpoint or the whole new one."""
     temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        # on a full disk the half of it would leave no room for anything else
+        with suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def weights_of(content: dict[str, Any]) -> dict[str, Any]:

@@ -33,14 +33,17 @@ def export(checkpoint: Path, pack: Pack, path: Path, config_file: Path | None = 
         checkpoint: `best.pt` or `last.pt` of a run.
         pack: The pack it was trained on: mean images and thresholds come from its subjects.
         path: The model file.
-        config_file: Training configuration whose `restoration`, `score`, `preprocessing` and `minimum_finding_ml` the
-            model takes instead of those that it was trained with; they do not touch the weights.
+        config_file: Training configuration whose `name`, `restoration`, `score`, `preprocessing` and
+            `minimum_finding_ml` the model takes instead of those that it was trained with. They do not touch weights.
 
     Raises:
-        UsageError: `config_file` is of another network or grid.
+        UsageError: `pack` is another one, or `config_file` is of another network or grid.
     """
     device = torch.device("cpu")
     content = load_checkpoint(checkpoint, device)
+    if content["pack"] != pack.sha256:
+        msg = f"{checkpoint} was trained on another pack than {pack.folder}; name the one that it was trained on"
+        raise UsageError(msg)
     config = from_dictionary(TrainingConfig, content["config"])
     if config_file is not None:
         config = replace(config, model=_with_other_scores(config.model, config_file))

@@ -88,7 +88,7 @@ class Objective(nn.Module):
         trained: frozenset[str],
         noise_keys: list[tuple[object, ...]],
     ) -> dict[str, Tensor]:
-        """Every loss term with a weight, its weighted `total`, and figures to watch.
+        """Every loss term with a weight, and their weighted `total`.
 
         Args:
             batch: 2 n subjects.
@@ -121,7 +121,7 @@ class Objective(nn.Module):
         if needs_images:
             counts = {"reconstruction": brain[sources], "restoration": emphasis}
             terms |= self._image_terms(codes, modality, images, brain, counts, sources, sequences, weights)
-        weighted = [getattr(weights, name) * value for name, value in terms.items() if hasattr(weights, name)]
+        weighted = [getattr(weights, name) * value for name, value in terms.items()]
         terms["total"] = torch.stack(weighted).sum()
         return terms
 

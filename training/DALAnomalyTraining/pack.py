@@ -103,6 +103,7 @@ class Pack:
         Raises:
             InputError: It is no pack, is incomplete, or its checksum does not match.
         """
+        self.folder = folder
         try:
             header = json.loads((folder / "pack.json").read_text())
             self._data = np.memmap(folder / "pack.bin", dtype=np.uint8, mode="r")

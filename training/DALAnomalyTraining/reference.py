@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from DALAnomalyLib.errors import InputError
+from DALAnomalyLib.errors import InputError, UsageError
 from DALAnomalyLib.model_store import Model, load_model, save_model
-from DALAnomalyLib.out_of_distribution import DISTANCE, FIGURES, SequenceReference
+from DALAnomalyLib.out_of_distribution import DISTANCE, FIGURES, LEAST_SHARE, SHARES, SequenceReference
 from DALAnomalyLib.scan_figures import ScanFigures, scan_figures
 from DALAnomalyTraining.generator.generator_config import GeneratorConfig
 from DALAnomalyTraining.generator.pair_generator import PairGenerator
@@ -30,9 +30,6 @@ The least, in steps of 0.25, at which every healthy real scan stays within two t
 (docs/out_of_distribution.md)."""
 EXPLAINED, MOST_DIRECTIONS = 0.99, 32
 """Share of M's variance that the kept directions explain, and the most that are kept."""
-SHARES, LEAST_SHARE = ("share of CSF", "share of grey matter", "share of white matter"), 0.5
-"""Less than half of the usual share of a tissue is no anatomy. Their ranges are not taken from the spread of training
-scans: atrophy, wide ventricles and large lesions go beyond it, and are no reason to distrust the contrast."""
 FOLDS = 5
 """Distances are measured to a reference that was fitted without the scan itself."""
 TAIL = 0.05
@@ -48,9 +45,15 @@ def add_reference(path: Path, pack: Pack, output: Path, generator: GeneratorConf
         output: The model file to write; may be `path`.
         generator: How its training scans were generated.
         subjects: How many to generate.
+
+    Raises:
+        UsageError: `pack` is another one than the model names.
     """
     device = torch.device("cpu")
     model = load_model(path, device)
+    if model.metadata.training.get("pack_sha256", pack.sha256) != pack.sha256:
+        msg = f"{path} was trained on another pack than {pack.folder}; name the one that it was trained on"
+        raise UsageError(msg)
     config = model.metadata.config
     records, _ = split_records(pack.records)
     pairs = PairGenerator(pack, records, config.grid, config.network.sequences, generator, device, seed=0)

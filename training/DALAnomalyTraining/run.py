@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from DALAnomalyLib.job.result_folder import writing
 from DALAnomalyTraining.export import export
 from DALAnomalyTraining.pack import Pack
 from DALAnomalyTraining.trainer import Hardware, Trainer
@@ -33,12 +34,16 @@ def train(
         until: Stop after this many steps of the whole run.
         quiet: No progress bar.
         start: Checkpoint of another run, or model file, whose weights and landmarks this one begins with.
+
+    Raises:
+        OutputError: `output` holds a run already, cannot be written, or the disk is full.
     """
     pack = Pack(data)
     trainer = Trainer(load_training_config(config), pack, output, Hardware(accelerator, devices))
-    trainer.fit(resume, until, quiet, start)
-    finished = trainer.step >= trainer.config.steps
-    if finished and trainer.fabric.is_global_zero:
-        best = output / "best.pt"
-        # a run that only ever collapsed has no best
-        export(best if best.exists() else output / "last.pt", pack, output / "model.dalmodel")
+    with writing(output):
+        trainer.fit(resume, until, quiet, start)
+        finished = trainer.step >= trainer.config.steps
+        if finished and trainer.fabric.is_global_zero:
+            best = output / "best.pt"
+            # a run that only ever collapsed has no best
+            export(best if best.exists() else output / "last.pt", pack, output / "model.dalmodel")

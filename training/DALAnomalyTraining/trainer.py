@@ -18,7 +18,7 @@ from lightning.fabric.strategies.ddp import DDPStrategy
 from tqdm import tqdm
 
 from DALAnomalyLib.configuration import from_dictionary, to_dictionary
-from DALAnomalyLib.errors import InputError, UsageError
+from DALAnomalyLib.errors import InputError, OutputError, UsageError
 from DALAnomalyLib.network.dal_network import DALNetwork
 from DALAnomalyLib.preprocessing.intensity_standardisation import Landmarks
 from DALAnomalyTraining.checkpoint import load_beginning, load_checkpoint, save_checkpoint, weights_of
@@ -164,7 +164,7 @@ class Trainer:
             return
         if path.exists():
             msg = f"{self.run} already holds a training run; add --resume to continue it or choose another folder"
-            raise UsageError(msg)
+            raise OutputError(msg)
         if start is None:
             self.landmarks = self.pairs.learn_landmarks(self.config.landmark_subjects)
         else:

@@ -21,6 +21,7 @@ from DALAnomalyTraining.generator.pair_generator import PairGenerator, Pictures
 from DALAnomalyTraining.randomness import generator_for
 from DALAnomalyTraining.synthetic_lesions import KINDS, insert_lesions
 
+_ABOVE_ZERO = float(np.finfo(np.float32).tiny)
 RAREST_CLASS, DENSEST_EDGES, WORST_AGREEMENT = 0.02, 0.6, 0.5
 """A class below this share of the brain, edges above this share, or T1 and T2 agreeing on fewer voxels: collapse."""
 
@@ -146,7 +147,8 @@ class Validation:
                     pair = scores[inside].cpu().numpy(), case.lesion[inside].cpu().numpy()
                     pooled.setdefault((name, kind), []).append(pair)
         return {
-            name: {kind: pooled_metrics(pooled[name, kind]).best_threshold for kind in SCORE_KINDS}
+            # at 0, which a collapsed network's scores may like best, everything would be a finding
+            name: {kind: max(pooled_metrics(pooled[name, kind]).best_threshold, _ABOVE_ZERO) for kind in SCORE_KINDS}
             for name in self.sequences
         }
 
