@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -17,9 +18,12 @@ from DALAnomalyLib.model_store import load_model
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write `content` so that `path` always holds either the old checkpoint or the whole new one."""
     temporary = path.with_name(f".{path.name}.part")
+    # by way of memory: of a full disk torch.save says no more than "unexpected pos"
+    saved = io.BytesIO()
+    torch.save(content, saved)
     try:
         with temporary.open("wb") as file:
-            torch.save(content, file)
+            file.write(saved.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
