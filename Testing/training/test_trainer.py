@@ -539,7 +539,7 @@ def test_errors_are_one_line_with_their_exit_code(
     run = tmp_path / "nothing" if arguments else finished_run.folder
     command = ["train", "--config", finished_run.config, "--data", toy_pack_folder, "-o", run, *arguments]
     monkeypatch.setattr(sys, "argv", [str(part) for part in [*command, "--accelerator", "cpu", "--quiet"]])
-    assert main() == (InputError if arguments else UsageError).exit_code
+    assert main() == (InputError if arguments else OutputError).exit_code
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ")
     assert "\n" not in error
