@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -53,6 +55,9 @@ def prepare(
         if (output / "pack.json").exists() and not force:
             msg = f"{output} already holds a pack; choose another folder or add --force"
             raise OutputError(msg)
+        if exclude and labelled_t1 is None:
+            msg = "--exclude names subjects of --labelled-t1, which is not given"
+            raise UsageError(msg)
         subjects = [
             *listing.label_map_subjects(label_maps or []),
             *(listing.labelled_t1_subjects(labelled_t1, exclude or []) if labelled_t1 else []),
@@ -65,7 +70,7 @@ def prepare(
         if priors is None and any(subject.source != "paired" for subject in subjects):
             msg = "label maps need intensity priors to become images; name their folder with --priors"
             raise UsageError(msg)
-        with writing(output):
+        with _writable_folder(output):
             prepared = write_pack(
                 subjects,
                 read_priors(priors) if priors else {},
@@ -85,6 +90,20 @@ def prepare(
         if left_out:
             text += f"; {left_out} skipped, see {output / SKIPPED_FILE}"
         reporter.result(str(output), summary, text)
+
+
+@contextmanager
+def _writable_folder(output: Path) -> Iterator[None]:
+    """Make the folder before the long work; it is gone again if nothing came to lie in it."""
+    with writing(output):
+        new = not output.exists()
+        output.mkdir(parents=True, exist_ok=True)
+        try:
+            yield
+        finally:
+            if new:
+                with suppress(OSError):
+                    output.rmdir()
 
 
 def sample(

@@ -45,7 +45,7 @@ def export(
     force: option.Force = False,
     debug: option.Debug = False,
 ) -> None:
-    """Make a model file of a checkpoint, with landmarks, mean images and thresholds measured on the pack."""
+    """Make a model file of a checkpoint, with mean images and thresholds measured on the pack."""
     reporter = reporting.make_reporter(debug=debug)
     with reporting.exit_with_message(reporter):
         from DALAnomalyLib.model_store import write_checksums

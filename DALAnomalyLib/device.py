@@ -24,6 +24,6 @@ def resolve_device(name: str = "auto") -> torch.device:
         raise UsageError(msg)
     if name != "cpu" and int(match[1] or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
-        msg = f"device '{name}' is absent ({found} CUDA devices found); use --device cpu, or install torch for CUDA"
+        msg = f"device '{name}' is absent ({found} CUDA devices found); choose cpu, or install torch for CUDA"
         raise DeviceError(msg)
     return torch.device(name)

@@ -13,7 +13,8 @@ _INSTALL = {
     "torch": "install PyTorch: in 3D Slicer with the extension PyTorch, elsewhere with: pip install torch",
     "SimpleITK": "install it with: pip install SimpleITK",
 }
-_INSTALL_ALL = "install it with: pip install 'dal-anomaly[cli]'"
+_FOR_TRAINING = ("lightning", "tensorboard", "sklearn", "pandas", "yaml", "tqdm")
+_INSTALL_ALL = "install it with: pip install '.[cli{}]' in the folder of the repository"
 
 
 def one_line(error: BaseException, advice: str = "") -> str:
@@ -21,7 +22,9 @@ def one_line(error: BaseException, advice: str = "") -> str:
     if isinstance(error, KeyboardInterrupt):
         return "the run was cancelled"
     if isinstance(error, ModuleNotFoundError):
-        return f"the Python package {error.name} is missing; {_INSTALL.get(str(error.name), _INSTALL_ALL)}"
+        package = str(error.name).partition(".")[0]
+        everything = _INSTALL_ALL.format(",train" if package in _FOR_TRAINING else "")
+        return f"the Python package {package} is missing; {_INSTALL.get(package, everything)}"
     text = " ".join(str(error).split())
     if isinstance(error, DALAnomalyError):
         return text

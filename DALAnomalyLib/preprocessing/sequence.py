@@ -103,7 +103,7 @@ def decide_sequence(
     else:
         name = guess.name
         if not guess.is_clear:
-            warnings.append(f"sequence unclear, taken as {name} ({evidence}); name it with --sequence")
+            warnings.append(f"sequence unclear, taken as {name} ({evidence}); name it yourself")
     if description is not None and description.contrast_agent:
         warnings.append(f"the header names a contrast agent; {WITHOUT_AGENT}")
     elif name == "T1" and appearance is not None:
@@ -145,8 +145,8 @@ def _supported(kind: str, known: Collection[str], evidence: str) -> str:
         return kind
     what = "no brain that this model knows" if kind == "unknown" else kind
     msg = (
-        f"this looks like {what} ({evidence}); the model knows {' and '.join(known)}. If it is one of them, name it "
-        "with --sequence"
+        f"this looks like {what} ({evidence}); the model knows {' and '.join(known)}. If it is one of them, name the "
+        "sequence yourself"
     )
     raise InputError(msg)
 

@@ -72,13 +72,16 @@ def list_series(path: str | Path, cancel: CancelToken | None = None) -> list[Sca
         CancelledError: the token was cancelled.
     """
     path = Path(path)
+    if not path.exists():
+        msg = f"{path}: no such file or folder; check the path"
+        raise InputError(msg)
     try:
         found = find_series(path, cancel)
     except OSError as error:
         msg = f"{path}: cannot be read ({error.strerror or error}); check its permissions"
         raise InputError(msg) from None
     if not found:
-        msg = f"{path}: no DICOM series in this folder; give the folder that holds the files of one series or study"
+        msg = f"{path}: no DICOM series here; give the folder that holds the files of one series or study"
         raise InputError(msg)
     listed: list[ScanSeries] = []
     for uid in sorted(found, key=lambda uid: (*_number_order(found[uid]), uid)):

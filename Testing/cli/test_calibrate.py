@@ -232,7 +232,7 @@ def test_what_detection_would_warn_of_is_said_and_can_be_left_out(
     ("rows", "options", "code", "words"),
     [
         (["s1,ms,T2,scan0.nii.gz,,", "s2,ms,T2,scan0.nii.gz,lesion.nii.gz,"], (), 3, "s2 has a lesion (1 of 2 rows"),
-        ([], (), 3, "holds no case"),
+        ([], (), 3, "holds no row"),
         (["s1,ms,T2,gone.nii.gz,,"], (), 3, "gone.nii.gz"),
         (["s1,ms,T2,scan0.nii.gz,,"], ("--volumes", "5,1"), 2, "--volumes is 5,1; give three"),
         (["s1,ms,T2,scan0.nii.gz,,"], ("--volumes", "1,5,0.1"), 2, "three falling numbers"),

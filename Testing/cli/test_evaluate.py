@@ -51,15 +51,22 @@ def test_brain_mask_column_is_optional_and_a_byte_order_mark_does_no_harm(tmp_pa
     assert case == Case("s1", "ms", "T2", tmp_path / "a.nii", tmp_path / "b.nii", None)
 
 
+def test_blanks_around_names_and_values_do_no_harm(tmp_path: Path) -> None:
+    table = tmp_path / "cases.csv"
+    table.write_text("subject, dataset , sequence, image, lesion\n s1, ms, T2, a.nii,\n\n,,,,\n", encoding="utf-8")
+    assert read_cases(table) == [Case("s1", "ms", "T2", tmp_path / "a.nii")]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         ("subject,dataset,image,lesion\ns,d,a.nii,\n", "sequence is missing"),
-        (f"{HEADER}\n", "no case"),
+        (f"{HEADER}\n", "holds no row"),
         ("", "subject, dataset, sequence, image, lesion is missing"),
         (f"{HEADER}\ns1,ms,T2,a.nii,,\ns2,ms,,b.nii,,\n", "line 3 has no sequence"),
         (f"{HEADER}\ns1,ms\n", "line 2 has no sequence, image"),
         ("\xff\xfe".encode("latin-1"), "UTF-8"),
+        (HEADER.replace(",", ";"), "Its first line is 'subject;dataset;.*separated by commas"),
     ],
 )
 def test_table_that_cannot_be_used_is_refused(tmp_path: Path, content: str | bytes, words: str) -> None:

@@ -25,7 +25,7 @@ def test_a_device_is_taken_by_name(monkeypatch: pytest.MonkeyPatch, name: str) -
 @pytest.mark.parametrize(("name", "count"), [("cuda", 0), ("cuda:0", 0), ("cuda:1", 1), ("cuda:10", 2)])
 def test_an_absent_gpu_is_refused_with_a_way_out(monkeypatch: pytest.MonkeyPatch, name: str, count: int) -> None:
     pretend_devices(monkeypatch, count)
-    with pytest.raises(DeviceError, match=rf"device '{name}' .*\({count} CUDA devices found\).*--device cpu"):
+    with pytest.raises(DeviceError, match=rf"device '{name}' .*\({count} CUDA devices found\).*choose cpu"):
         resolve_device(name)
 
 

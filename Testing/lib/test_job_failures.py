@@ -11,7 +11,8 @@ from DALAnomalyLib.job.failures import exit_code_of, naming, one_line
 @pytest.mark.parametrize(
     ("package", "words"),
     [
-        ("matplotlib", "the Python package matplotlib is missing; install it with: pip install 'dal-anomaly[cli]'"),
+        ("matplotlib", "the Python package matplotlib is missing; install it with: pip install '.[cli]' in the folder"),
+        ("lightning.fabric", "the Python package lightning is missing; install it with: pip install '.[cli,train]' in"),
         ("torch", "the Python package torch is missing; install PyTorch: in 3D Slicer with the extension PyTorch"),
     ],
 )

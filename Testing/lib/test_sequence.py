@@ -146,7 +146,7 @@ def test_a_sequence_of_the_header_that_the_model_does_not_know_is_refused_with_t
     message = str(refusal.value)
     assert message.startswith(f"this looks like {sequence} (DICOM: TR 9000 ms, TE 110 ms; correlation with the atlas")
     assert "the model knows T1 and T2" in message
-    assert "name it with --sequence" in message
+    assert "name the sequence yourself" in message
 
 
 def test_a_named_sequence_wins_over_the_header_with_a_warning() -> None:

@@ -135,10 +135,18 @@ def test_exporting_twice_gives_the_same_file(
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-@pytest.mark.parametrize("write", [lambda path: None, lambda path: path.write_bytes(b"no checkpoint")])
-def test_what_is_no_checkpoint_is_refused(toy_pack: Pack, tmp_path: Path, write: Callable[[Path], object]) -> None:
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda path: None, "no such checkpoint"),
+        (lambda path: path.write_bytes(b"no checkpoint"), "is not a readable checkpoint"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(
+    toy_pack: Pack, tmp_path: Path, write: Callable[[Path], object], words: str
+) -> None:
     write(tmp_path / "last.pt")
-    with pytest.raises(InputError, match=r"last\.pt is not a readable checkpoint"):
+    with pytest.raises(InputError, match=rf"last\.pt:? {words}"):
         export(tmp_path / "last.pt", toy_pack, tmp_path / "model.dalmodel")
     assert not (tmp_path / "model.dalmodel").exists()
 

@@ -115,6 +115,19 @@ def test_who_cannot_be_prepared_is_skipped_and_listed(prepared: tuple[Path, str]
         assert f"skipped {name}: {reason}" in said
 
 
+def test_what_cannot_work_is_refused_before_the_first_subject(ixi: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    code, said = invoke("prepare", "--ixi", ixi, "-o", tmp_path / "file")
+    assert (code, said.count("(1/")) == (7, 0)
+    assert "file: cannot be written" in said
+    code, said = invoke("prepare", "--ixi", ixi, "--exclude", LONELY, "-o", tmp_path / "pack")
+    assert code == 2
+    assert "--exclude names subjects of --labelled-t1" in said
+    (tmp_path / "empty").mkdir()
+    assert invoke("prepare", "--ixi", tmp_path / "empty", "-o", tmp_path / "pack")[0] == 3
+    assert not (tmp_path / "pack").exists()
+
+
 def test_a_second_call_takes_finished_subjects_as_they_are(ixi: Path, prepared: tuple[Path, str]) -> None:
     pack = prepared[0]
     (kept,) = (pack / "subjects").iterdir()

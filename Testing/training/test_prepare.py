@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from DALAnomalyLib.errors import InputError
+from DALAnomalyLib.errors import InputError, UsageError
 from DALAnomalyTraining.label_classes import CLASSES, COUNT, OUTER_CSF, TISSUE_OF_CLASS
 from DALAnomalyTraining.pack import Pack, Record
 from DALAnomalyTraining.prepare import prepare, read_priors
@@ -373,7 +373,7 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     assert f"{nowhere} holds no file" in refused(lambda: label_map_subjects([nowhere]))
     assert f"{nowhere} holds no file" in refused(lambda: labelled_t1_subjects(nowhere))
     assert f"{nowhere} holds no pair" in refused(lambda: ixi_subjects(nowhere))
-    assert f"{nowhere}/pairs.csv cannot be read" in refused(lambda: manifest_subjects(nowhere / "pairs.csv"))
+    assert f"{nowhere}/pairs.csv: cannot be read" in refused(lambda: manifest_subjects(nowhere / "pairs.csv"))
     assert f"{nowhere}/synthsr" in refused(lambda: read_priors(nowhere))
     missing = Subject("one", "labels", nowhere / "one.nii.gz")
     assert f"{nowhere}/one.nii.gz cannot be read" in refused(lambda: packed([missing], tmp_path))
@@ -392,8 +392,10 @@ def test_ixi_without_partners_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no column 'subject'"),
-        ("name,T1\np1,a.nii\n", "no column 'subject'"),
+        ("", "column subject is missing"),
+        ("name,T1\np1,a.nii\n", "column subject is missing. Its first line is 'name,T1'"),
+        ("subject,T1\n", "holds no row"),
+        ("\ufeffsubject, T1, age\np1, pairs.csv, 34\n", "line 2, column age: no such file"),
         ("subject,T1,T2\np1,a.nii,\n", "subject p1 has no T2; name its file"),
         ("subject,T1,T2\np1,a.nii\n", "subject p1 has no T2; name its file"),
         ("subject,brain_mask\np1,a.nii\n", "subject p1 has no scan"),
@@ -401,8 +403,16 @@ def test_ixi_without_partners_is_refused(tmp_path: Path) -> None:
 )
 def test_manifests_that_say_too_little(tmp_path: Path, text: str, message: str) -> None:
     manifest = tmp_path / "pairs.csv"
-    manifest.write_text(text)
+    manifest.write_text(text, encoding="utf-8")
     assert message in refused(lambda: manifest_subjects(manifest))
+
+
+def test_a_name_to_leave_out_that_nobody_has_is_refused(tmp_path: Path) -> None:
+    for name in ("IXI014", "IXI016"):
+        (tmp_path / f"{name}_T1.nii.gz").write_bytes(b"")
+    assert [subject.name for subject in labelled_t1_subjects(tmp_path, ["IXI014"])] == [f"{tmp_path.name}/IXI016"]
+    with pytest.raises(UsageError, match=r"has no IXI014_T1, IXI999 to leave out; .* such as IXI014"):
+        labelled_t1_subjects(tmp_path, ["IXI016", "IXI999", "IXI014_T1"])
 
 
 def test_files_that_are_no_brain(brain: Array, tmp_path: Path) -> None:

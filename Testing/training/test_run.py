@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from DALAnomalyLib.errors import InputError, OutputError, UsageError
+from DALAnomalyLib.errors import DeviceError, InputError, OutputError, UsageError
 from DALAnomalyLib.model_store import load_model
 from DALAnomalyTraining import run as run_module
 from DALAnomalyTraining.run import train
@@ -68,6 +68,16 @@ def test_a_folder_that_cannot_be_written_is_an_output_error(
     run = tmp_path / "file" / "run"
     with pytest.raises(OutputError, match=r"run: cannot be written \(Not a directory\)"):
         train(write_config(stages=STAGES), toy_pack_folder, run, accelerator="cpu", quiet=True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
+@pytest.mark.parametrize(("device", "kind"), [("cuda", DeviceError), ("abacus", UsageError)])
+def test_a_device_that_is_not_there_is_refused(
+    toy_pack_folder: Path, tmp_path: Path, write_config: Callable[..., Path], device: str, kind: type[Exception]
+) -> None:
+    with pytest.raises(kind, match=f"device '{device}'"):
+        train(write_config(stages=STAGES), toy_pack_folder, tmp_path / "run", accelerator=device)
+    assert not (tmp_path / "run").exists()
 
 
 def test_nothing_is_written_before_the_inputs_are_sound(

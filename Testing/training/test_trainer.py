@@ -404,7 +404,7 @@ def test_resuming_with_another_pack_is_refused(
 
 
 def test_resuming_nothing_is_refused(toy_pack: Pack, tmp_path: Path, write_config: Callable[..., Path]) -> None:
-    with pytest.raises(InputError, match=r"last\.pt is not a readable checkpoint"):
+    with pytest.raises(InputError, match=r"last\.pt: no such checkpoint"):
         trained(write_config(), toy_pack, tmp_path / "nothing", resume=True)
 
 

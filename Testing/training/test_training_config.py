@@ -66,6 +66,28 @@ def test_everything_survives_the_way_through_yaml() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("validate_every: 0", "validate_every is 0; it must be at least 1"),
+        ("accumulation: 0", "accumulation is 0"),
+        ("subjects_per_step: 0", "subjects_per_step is 0; it must be at least 2"),
+        ("landmark_subjects: 0", "landmark_subjects is 0"),
+        ("stages: []", "stages is empty"),
+        ("learning_rate: -1.0", "learning_rate is -1.0; it must be above 0"),
+        ("learning_rate: .nan", "learning_rate is nan"),
+        ("ema_decay: 1.0", "ema_decay is 1.0"),
+        ("generator: {rotation_degrees: -5.0}", "rotation_degrees is -5.0; it must be at least 0"),
+        ("generator: {semi_real_share: 3.0}", "semi_real_share is 3.0; it must be from 0 to 1"),
+        ("generator: {texture_cells_mm: 0.0}", "texture_cells_mm is 0.0; it must be above 0"),
+        ("generator: {anatomical_noise_mm: [9.0, 3.0]}", "anatomical_noise_mm is 9.0, 3.0"),
+    ],
+)
+def test_values_that_training_could_not_use_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        load_training_config(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
     ("step", "name", "begin"),
     [(0, "first", 0), (2, "first", 0), (3, "second", 3), (4, "second", 3), (5, "third", 5), (8, "third", 5)],
 )

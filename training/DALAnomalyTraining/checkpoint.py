@@ -42,12 +42,15 @@ def weights_of(content: dict[str, Any]) -> dict[str, Any]:
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     """Read a checkpoint onto `device`; raises `InputError` when there is none or it is damaged."""
+    if not path.exists():
+        msg = f"{path}: no such checkpoint; name last.pt or best.pt of a run that has saved one"
+        raise InputError(msg)
     try:
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
         # PyTorch's own message advises to execute what an untrusted file contains
         reason = type(error).__name__
-        msg = f"{path} is not a readable checkpoint ({reason}); name another, or begin without --resume or --start"
+        msg = f"{path} is not a readable checkpoint ({reason}); name another, such as last.pt or best.pt of a run"
         raise InputError(msg) from error
     return content
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from DALAnomalyLib.device import resolve_device
 from DALAnomalyLib.job.result_folder import writing
 from DALAnomalyTraining.export import export
 from DALAnomalyTraining.pack import Pack
@@ -29,15 +30,18 @@ def train(
         data: The pack.
         output: Folder of the run; `model.dalmodel` appears in it when the last step is done.
         resume: Continue from the last checkpoint in `output`.
-        accelerator: Lightning Fabric's name: auto, cpu, cuda.
+        accelerator: auto, cpu or cuda.
         devices: Processes.
         until: Stop after this many steps of the whole run.
         quiet: No progress bar.
         start: Checkpoint of another run, or model file, whose weights and landmarks this one begins with.
 
     Raises:
+        DeviceError: There is no such device.
         OutputError: `output` holds a run already, cannot be written, or the disk is full.
     """
+    if accelerator != "auto":
+        resolve_device(accelerator)  # says what Fabric would only complain of
     pack = Pack(data)
     trainer = Trainer(load_training_config(config), pack, output, Hardware(accelerator, devices))
     with writing(output):

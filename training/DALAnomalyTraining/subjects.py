@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from DALAnomalyLib.errors import InputError
+from DALAnomalyLib.errors import InputError, UsageError
+from DALAnomalyLib.job.csv_table import read_table
 from DALAnomalyTraining.pack import Source
 
 IXI_SEQUENCES = ("T1", "T2")
@@ -39,8 +39,20 @@ def label_map_subjects(folders: Iterable[Path]) -> list[Subject]:
 
 
 def labelled_t1_subjects(folder: Path, exclude: Iterable[str] = ()) -> list[Subject]:
-    """Pairs NAME_T1.nii.gz and NAME_labels.nii.gz (MUSE labels) of one folder, less the names in `exclude`."""
+    """Pairs NAME_T1.nii.gz and NAME_labels.nii.gz (MUSE labels) of one folder, less the names in `exclude`.
+
+    Raises:
+        InputError: There is no such pair.
+        UsageError: `exclude` has a name that nobody there has; whom it meant would be trained on.
+    """
     names = [path.name.removesuffix("_T1.nii.gz") for path in _files(folder, "*_T1.nii.gz")]
+    strangers = sorted(set(exclude) - set(names))
+    if strangers:
+        msg = (
+            f"{folder} has no {', '.join(strangers)} to leave out; names are what stands before _T1.nii.gz, such as "
+            f"{names[0]}"
+        )
+        raise UsageError(msg)
     return [
         Subject(
             f"{folder.name}/{name}",
@@ -61,32 +73,26 @@ def manifest_subjects(manifest: Path) -> list[Subject]:
     Paths are relative to the manifest. Scans of a row must share one grid and be skull-stripped, unless the row gives
     a brain mask.
     """
-    try:
-        with manifest.open(newline="", encoding="utf-8") as lines:
-            rows = list(csv.DictReader(lines))
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{manifest} cannot be read as a CSV file ({error}); check the path"
-        raise InputError(msg) from error
-    if not rows or "subject" not in rows[0]:
-        msg = f"{manifest} has no column 'subject'; needed are subject, T1, T2, ... and optionally brain_mask"
-        raise InputError(msg)
-    sequences = [name for name in rows[0] if name not in ("subject", "brain_mask") and name]
-    for row in rows:
-        missing = [name for name in sequences if not row[name]]
+    rows = read_table(manifest, ["subject"])
+    sequences = [name for name in rows[0].values if name not in ("subject", "brain_mask") and name]
+    subjects = []
+    for line, values in rows:
+        missing = [name for name in sequences if not values[name]]
         if missing or not sequences:
             what = ", ".join(missing or ["scan"])
-            msg = f"{manifest}: subject {row['subject']} has no {what}; name its file or drop the row"
+            msg = f"{manifest}: line {line}: subject {values['subject']} has no {what}; name its file or drop the row"
             raise InputError(msg)
-    return [
-        Subject(
-            row["subject"],
-            "paired",
-            manifest.parent / row["brain_mask"] if row.get("brain_mask") else None,
-            images={name: manifest.parent / row[name] for name in sequences},
-            group=manifest.stem,
-        )
-        for row in rows
-    ]
+        images = {name: manifest.parent / values[name] for name in sequences}
+        for name, image in images.items():
+            if not image.exists():
+                msg = (
+                    f"{manifest}: line {line}, column {name}: no such file {image}; all columns but subject and "
+                    "brain_mask name the scans of a sequence"
+                )
+                raise InputError(msg)
+        mask = manifest.parent / values["brain_mask"] if values.get("brain_mask") else None
+        subjects.append(Subject(values["subject"], "paired", mask, images=images, group=manifest.stem))
+    return subjects
 
 
 def ixi_subjects(folder: Path) -> list[Subject]:

@@ -74,6 +74,22 @@ class TrainingConfig:
     """Generated subjects from which landmarks and mean images are learned."""
 
     def __post_init__(self) -> None:
+        at_least = {"subjects_per_step": 2}
+        at_least |= dict.fromkeys(("accumulation", "validate_every", "validation_subjects", "landmark_subjects"), 1)
+        at_least |= dict.fromkeys(("warm_up_steps", "final_rate_factor", "gradient_clip", "checkpoint_minutes"), 0)
+        for name, least in at_least.items():
+            if not (value := getattr(self, name)) >= least:  # not a number compares as False
+                msg = f"{name} is {value!r}; it must be at least {least}"
+                raise UsageError(msg)
+        if not self.learning_rate > 0:
+            msg = f"learning_rate is {self.learning_rate!r}; it must be above 0"
+            raise UsageError(msg)
+        if not 0 <= self.ema_decay < 1:
+            msg = f"ema_decay is {self.ema_decay!r}; it must be from 0 (none) to below 1"
+            raise UsageError(msg)
+        if not self.stages:
+            msg = "stages is empty; give at least one, or leave it out for the paper's single stage"
+            raise UsageError(msg)
         for name in ("precision", "cpu_precision"):
             if (value := getattr(self, name)) not in PRECISIONS:
                 msg = f"{name} is {value!r}; it must be one of {', '.join(PRECISIONS)}"

@@ -35,8 +35,8 @@ _NO_DIAGNOSIS = (
     "It misses lesions, and healthy anatomy can differ, too."
 )
 _LEGEND = (
-    "Extent along the scan's axes i, j, k. Centre in mm from the scan's origin: R right or L left, A anterior or "
-    "P posterior, S superior or I inferior."
+    "Extent along the scan's axes i, j, k. Centre in mm in the scanner's coordinates (RAS), as the slice views show "
+    "them: R right or L left, A anterior or P posterior, S superior or I inferior."
 )
 # A browser that shows the file fetches nothing and runs nothing, whatever is in it.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

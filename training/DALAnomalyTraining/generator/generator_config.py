@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+
+from DALAnomalyLib.errors import UsageError
+
+_CHANCES = ("semi_real_share", "thick_slice_chance", "anatomical_noise_core", "anatomical_noise_shift")
+_SIZES = ("deformation_spacing_mm", "texture_cells_mm")
 
 
 @dataclass(frozen=True)
@@ -53,3 +58,16 @@ class GeneratorConfig:
     and with texture, as E_A answers to intensities that change gradually."""
     edge_noise_regions: int = 0
     """Most regions, of the same sizes, in which edges are left out or spurious ones drawn; 0 turns it off."""
+
+    def __post_init__(self) -> None:
+        smallest, largest = self.anatomical_noise_mm
+        if not 0 < smallest <= largest:
+            msg = f"generator option anatomical_noise_mm is {smallest}, {largest}; give radii above 0, smaller first"
+            raise UsageError(msg)
+        for name, value in asdict(self).items():
+            if name == "anatomical_noise_mm":
+                continue
+            if not (0 <= value <= 1 if name in _CHANCES else value >= 0) or (name in _SIZES and value == 0):
+                allowed = "from 0 to 1" if name in _CHANCES else "above 0" if name in _SIZES else "at least 0"
+                msg = f"generator option {name} is {value!r}; it must be {allowed}"
+                raise UsageError(msg)
