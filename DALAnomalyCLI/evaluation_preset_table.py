@@ -57,7 +57,8 @@ def _lesion_figures(outcomes: Sequence[PresetOutcome], best_dice: float) -> Row:
     )
     row: Row = {
         "cases": len(outcomes),
-        "dice": 2 * overlap / (found + abnormal) if outcomes else math.nan,
+        # 0 where nothing is found and the brain mask leaves the lesions out
+        "dice": 2 * overlap / max(found + abnormal, 1) if outcomes else math.nan,
         "best_dice": best_dice,
         "mean_false_positive_ml": _mean([outcome.false_positive_ml for outcome in outcomes]),
     }

@@ -85,7 +85,8 @@ def test_a_healthy_scan_has_no_lesion_to_hit() -> None:
 
 def case(lesioned: bool, *outcomes: PresetOutcome) -> ScoredCase:
     labels = np.array([lesioned, False])
-    return ScoredCase(Case("s", "ms", "T2", Path("a.nii")), "T2", labels, 1.0, 0.0, {}, 0.1, 0.1, (), outcomes)
+    volume = float(lesioned)
+    return ScoredCase(Case("s", "ms", "T2", Path("a.nii")), "T2", labels, volume, 0.0, {}, 0.1, 0.1, (), outcomes)
 
 
 def outcome(**values: Any) -> PresetOutcome:
@@ -131,6 +132,12 @@ def test_groups_of_one_kind_leave_the_other_kinds_figures_undefined() -> None:
     (well,) = preset_rows("ms", "T2", [case(False, outcome())], math.nan)
     assert math.isnan(cast("float", well["dice"]))
     assert (well["cases"], well["lesions_below_1_ml"]) == (0, "0/0")
+
+
+def test_a_lesion_that_the_brain_mask_leaves_out_is_not_hit() -> None:
+    missed = replace(case(True, outcome(lesions=(0, 0, 1))), labels=np.array([False, False]))
+    (row,) = preset_rows("ms", "T2", [missed], 0.0)
+    assert (row["healthy_cases"], row["cases"], row["dice"], row["lesions_above_10_ml"]) == (0, 1, 0, "0/1")
 
 
 def test_without_a_calibration_there_is_no_row() -> None:

@@ -328,7 +328,7 @@ def test_evaluate_prints_a_table(
     [
         (("prepare", "--label-maps", "nowhere", "--scans", "nowhere", "-o", "pack.npz"), 3, "nowhere holds no"),
         (("train", "--data", "nowhere.npz", "-o", "run"), 3, "nowhere.npz is not a readable pack"),
-        (("export", "nowhere", "-o", "file.pt"), 3, "nowhere: no such checkpoint"),
+        (("export", "nowhere", "-o", "file.pt"), 3, "nowhere/last.pt: no such checkpoint"),
         (
             ("evaluate", "--label-maps", "a", "--scans", "b", "-o", "table.csv", "--network", "nowhere.pt"),
             5,
