@@ -70,11 +70,16 @@ def test_a_folder_that_cannot_be_written_is_an_output_error(
         train(write_config(stages=STAGES), toy_pack_folder, run, accelerator="cpu", quiet=True)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
 @pytest.mark.parametrize(("device", "kind"), [("cuda", DeviceError), ("abacus", UsageError)])
 def test_a_device_that_is_not_there_is_refused(
-    toy_pack_folder: Path, tmp_path: Path, write_config: Callable[..., Path], device: str, kind: type[Exception]
+    toy_pack_folder: Path,
+    tmp_path: Path,
+    write_config: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    kind: type[Exception],
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(kind, match=f"device '{device}'"):
         train(write_config(stages=STAGES), toy_pack_folder, tmp_path / "run", accelerator=device)
     assert not (tmp_path / "run").exists()
