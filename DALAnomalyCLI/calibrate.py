@@ -18,7 +18,7 @@ from DALAnomalyLib.job import manifest
 from DALAnomalyLib.job.failures import naming
 from DALAnomalyLib.job.interruption import cancel_on_signals
 from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
-from DALAnomalyLib.job.result_folder import writing
+from DALAnomalyLib.job.result_folder import writing, writing_into
 from DALAnomalyLib.progress import CancelToken
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def run_calibrate(options: CalibrateOptions, reporter: Reporter) -> int:
     _check_output(options.output, options.force)
     model = load_model(options.model)
     token = CancelToken()
-    with cancel_on_signals(token):
+    with cancel_on_signals(token), writing_into(options.output.parent):
         detector = options.preprocessing.load_detector(options.model, options.device)
         looked_at, failures = for_each_case(
             cases, lambda case: _look_at(detector, case, options, reporter, token), "calibrate", reporter, token

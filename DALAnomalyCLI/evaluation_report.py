@@ -133,7 +133,7 @@ def _draw_panel(axes: Axes, group: Group) -> None:
         best = int(np.argmax(2 * precision * recall / (precision + recall)))
         axes.plot(recall[best], precision[best], "o", color=colour, markersize=5)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-    axes.set_title(f"{group.dataset} · {group.sequence}  (n = {group.rows[0]['cases']})", fontsize=11)
+    axes.set_title(f"{group.dataset} · {group.sequence}  (n = {group.rows[0]['cases']})", fontsize=11, parse_math=False)
     axes.grid(color="0.9")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -195,7 +195,8 @@ def _layout(planes: tuple[Plane, Plane, Plane], title: str, subtitle: str) -> tu
     bar = figure.add_axes(
         ((width - right + 0.3) / width, bottom / height, 0.13 / width, (height - top - bottom) / height)
     )
-    figure.text(left / width, 1 - 0.27 / height, title, color=_TEXT, fontsize=14, va="center", weight="bold")
+    heading: dict[str, Any] = {"fontsize": 14, "va": "center", "weight": "bold", "parse_math": False}
+    figure.text(left / width, 1 - 0.27 / height, title, color=_TEXT, **heading)
     figure.text(left / width, 1 - 0.52 / height, subtitle, color=_DIM, fontsize=10, va="center")
     figure.text(left / width, 0.2 / height, RESEARCH_USE, color=_TEXT, fontsize=10, va="center", weight="bold")
     figure.text(

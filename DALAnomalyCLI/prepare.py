@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +9,7 @@ import typer
 
 from DALAnomalyCLI import option, reporting
 from DALAnomalyLib.errors import OutputError, UsageError
-from DALAnomalyLib.job.result_folder import writing
+from DALAnomalyLib.job.result_folder import writing, writing_into
 
 
 def prepare(
@@ -70,7 +68,7 @@ def prepare(
         if priors is None and any(subject.source != "paired" for subject in subjects):
             msg = "label maps need intensity priors to become images; name their folder with --priors"
             raise UsageError(msg)
-        with _writable_folder(output):
+        with writing_into(output):
             prepared = write_pack(
                 subjects,
                 read_priors(priors) if priors else {},
@@ -90,20 +88,6 @@ def prepare(
         if left_out:
             text += f"; {left_out} skipped, see {output / SKIPPED_FILE}"
         reporter.result(str(output), summary, text)
-
-
-@contextmanager
-def _writable_folder(output: Path) -> Iterator[None]:
-    """Make the folder before the long work; it is gone again if nothing came to lie in it."""
-    with writing(output):
-        new = not output.exists()
-        output.mkdir(parents=True, exist_ok=True)
-        try:
-            yield
-        finally:
-            if new:
-                with suppress(OSError):
-                    output.rmdir()
 
 
 def sample(

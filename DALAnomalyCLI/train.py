@@ -9,7 +9,7 @@ import typer
 
 from DALAnomalyCLI import option, reporting
 from DALAnomalyLib.errors import OutputError
-from DALAnomalyLib.job.result_folder import writing
+from DALAnomalyLib.job.result_folder import writing, writing_into
 
 
 def train(
@@ -55,7 +55,7 @@ def export(
         if output.exists() and not force:
             msg = f"{output} exists already; choose another name or add --force"
             raise OutputError(msg)
-        with writing(output):
+        with writing(output), writing_into(output.parent):
             metadata = run(checkpoint, Pack(data), output, config)
             write_checksums(output.parent)
         reporter.result(str(output), metadata.training, f"{output}: {metadata.training}")

@@ -162,7 +162,7 @@ class Detector:
         Args:
             volume: The scan, any grid and intensity scale.
             sequence: "T1", "T2" or "auto".
-            brain_mask: On the scan's grid, above 0 inside; without one the brain is looked for.
+            brain_mask: On the scan's grid, above 0.5 inside; without one the brain is looked for.
             threshold: On the score; without one the model's recommendation for the sequence.
             sign: Which differences count, see `ScoreConfig`; without one the model's choice.
             progress: Called with a stage's name and the finished fraction.
@@ -176,9 +176,10 @@ class Detector:
         """
         run = _Run(progress, cancel)
         request = ScanRequest(volume, sequence, brain_mask, description, extraction)
-        prepared, restoration = self._restore(request, preprocessing, run)
         score = self.metadata.config.score
-        score = replace(score, sign=sign or score.sign).for_sequence(prepared.sequence)
+        score = replace(score, sign=sign or score.sign)
+        prepared, restoration = self._restore(request, preprocessing, score, run)
+        score = score.for_sequence(prepared.sequence)
         (detection,) = self._interpret(prepared, restoration, [score], threshold, run)
         return detection
 
@@ -197,9 +198,9 @@ class Detector:
         """`detect` for every kind of score of Table 5 and for plain intensity, from one pass of the network."""
         run = _Run(progress, cancel)
         request = ScanRequest(volume, sequence, brain_mask, description, extraction)
-        prepared, restoration = self._restore(request, preprocessing, run)
         score = self.metadata.config.score
         score = replace(score, sign=sign or score.sign)
+        prepared, restoration = self._restore(request, preprocessing, score, run)
         configs = [score.of_kind(kind, prepared.sequence) for kind in SCORE_KINDS]
         detections = self._interpret(prepared, restoration, configs, None, run)
         return dict(zip(SCORE_KINDS, detections, strict=True))
@@ -217,7 +218,7 @@ class Detector:
         return prepare_scan(request, self.standard, config, self.equipment, self.device, log)
 
     def _restore(
-        self, request: ScanRequest, preprocessing: PreprocessingConfig | None, run: _Run
+        self, request: ScanRequest, preprocessing: PreprocessingConfig | None, score: ScoreConfig, run: _Run
     ) -> tuple[PreparedScan, Restoration]:
         config = preprocessing or self.metadata.config.preprocessing
         prepared = self.prepare(
@@ -227,7 +228,7 @@ class Detector:
         restoration = self._restored(prepared, run)
         if config.second_pass:
             run.stage("standardising again without anomalies", 0.7)
-            prepared = self._standardised_again(prepared, restoration)
+            prepared = self._standardised_again(prepared, restoration, config, score)
             restoration = self._restored(prepared, run)
         return prepared, restoration
 
@@ -249,13 +250,16 @@ class Detector:
         figures = scan_figures(prepared.image, prepared.brain, one_pass, template, tissues)
         return judge(figures, reference, prepared.sequence)
 
-    def _standardised_again(self, prepared: PreparedScan, restoration: Restoration) -> PreparedScan:
+    def _standardised_again(
+        self, prepared: PreparedScan, restoration: Restoration, config: PreprocessingConfig, score: ScoreConfig
+    ) -> PreparedScan:
         """Leave out of the intensity landmarks what a first pass found anomalous."""
-        config = self.metadata.config.score.for_sequence(prepared.sequence)
-        score = score_map(prepared.image, restoration.pseudo_healthy, prepared.brain, config)
+        score = score.for_sequence(prepared.sequence)
+        scores = score_map(prepared.image, restoration.pseudo_healthy, prepared.brain, score)
         # not the calibrated one: calibrating must not change the scores that it is made of
-        threshold = self.metadata.thresholds[prepared.sequence][config.kind]
-        return without_anomalies(prepared, score >= threshold, self.metadata.landmarks[prepared.sequence])
+        threshold = self.metadata.thresholds[prepared.sequence][score.kind]
+        landmarks = None if "standardisation" in config.skip else self.metadata.landmarks[prepared.sequence]
+        return without_anomalies(prepared, scores >= threshold, landmarks)
 
     def _interpret(
         self,

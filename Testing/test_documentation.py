@@ -20,7 +20,8 @@ from DALAnomalyTraining.objective import LossWeights, ObjectiveConfig
 from DALAnomalyTraining.training_config import Stage, TrainingConfig, load_training_config
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+CARD = ROOT / "Resources" / "Models" / "MODEL_CARD.md"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), CARD]
 CONFIGURATIONS = sorted((ROOT / "training" / "configs").glob("*.yaml"))
 
 PROGRAM = "dal-anomaly"
@@ -208,3 +209,11 @@ def test_examples_of_configurations_load(page: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=label)
 def test_configurations_load(path: Path) -> None:
     assert load_training_config(path).steps > 0
+
+
+def test_the_model_card_gives_the_figures_of_the_readme() -> None:
+    figures = {
+        line for line in CARD.read_text(encoding="utf-8").splitlines() if line.startswith("| ") and line.count("|") > 4
+    }
+    assert len(figures) > 10
+    assert figures <= set((ROOT / "README.md").read_text(encoding="utf-8").splitlines())

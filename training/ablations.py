@@ -171,17 +171,23 @@ def on_real_cases(config: TrainingConfig, run: Path, cases: Sequence[Case], equi
 
 
 def measured(config: TrainingConfig, pack: Pack, run: Path, cases: Sequence[Case], equipment: Equipment) -> Figures:
-    """All figures of a run, which is trained first where it is not there yet."""
+    """All figures of a run, which is trained first where it is not there yet.
+
+    Raises:
+        UsageError: the run is of another configuration or pack, or was measured on other cases.
+    """
     kept = run / "ablation.json"
+    inputs = {"pack": pack.sha256, "cases": [f"{case.dataset} {case.sequence} {case.subject}" for case in cases]}
     if kept.exists():
-        if load_training_config(run / "config.yaml") != config:
-            msg = f"{run} was trained with another configuration; name another folder or delete that run"
+        found = json.loads(kept.read_text(encoding="utf-8"))
+        if load_training_config(run / "config.yaml") != config or found["inputs"] != inputs:
+            msg = f"{run} is of another configuration, pack or table of cases; name another folder or delete that run"
             raise UsageError(msg)
-        return dict(json.loads(kept.read_text(encoding="utf-8")))
+        return dict(found["figures"])
     train(config, pack, run)
-    found = on_real_cases(config, run, cases, equipment) | validated(run)
-    kept.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    return found
+    figures = on_real_cases(config, run, cases, equipment) | validated(run)
+    kept.write_text(json.dumps({"inputs": inputs, "figures": figures}, indent=1), encoding="utf-8")
+    return figures
 
 
 def rows(names: Sequence[str], runs: Mapping[str, Sequence[Figures]]) -> Iterator[str]:

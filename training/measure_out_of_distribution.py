@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import pickle
 import re
 from collections.abc import Collection, Iterator
@@ -90,7 +91,9 @@ def other(sequence: str) -> str:
 def prepared_case(row: dict[str, str], detector: Detector, keep: Path | None) -> Case:
     """Prepare a scan, or find it as an earlier run has left it."""
     name = re.sub(r"[ ,]+", "_", f"{row['dataset']} {row['subject']} {row['sequence']}")
-    kept = keep / f"{name}.pkl" if keep else None
+    # another image or model of the same name is another scan
+    digest = hashlib.sha256(f"{row} {detector.digest}".encode()).hexdigest()[:8]
+    kept = keep / f"{name}_{digest}.pkl" if keep else None
     if kept is not None and kept.exists():
         with kept.open("rb") as file:
             _, prepared, lesion = pickle.load(file)

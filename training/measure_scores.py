@@ -25,6 +25,7 @@ from scipy import stats
 from DALAnomalyCLI.evaluation_cases import Case, read_cases
 from DALAnomalyLib.configuration import RestorationConfig, preset
 from DALAnomalyLib.detector import Detector
+from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.evaluation.metrics import count_detections
 from DALAnomalyLib.model_store import Model, load_model
 from DALAnomalyLib.network.dal_network import DALNetwork, Restoration
@@ -37,6 +38,7 @@ from DALAnomalyLib.scoring.score_config import ScoreConfig
 from DALAnomalyLib.scoring.score_map import score_map
 from DALAnomalyLib.volume_io import read_mask, read_volume
 from DALAnomalyTraining.checkpoint import load_checkpoint, weights_of
+from DALAnomalyTraining.trainer import landmarks_from
 
 Flat = npt.NDArray[np.float32]
 DEFAULT = preset("default")
@@ -193,11 +195,25 @@ def _groups(rows: Rows, lesions: bool) -> Mapping[tuple[str, str], Rows]:
 
 
 def load(model: Path | None, checkpoint: Path | None) -> tuple[Detector, Model]:
-    """The detector of a model file, and the model, with the weights of a checkpoint of the same network if given."""
+    """The detector of a model file, and the model; given a checkpoint that began with it, with that one's weights.
+
+    Typical looks stay those of the model file.
+
+    Raises:
+        UsageError: the checkpoint is of another network, or knows intensities on another scale.
+    """
     loaded = load_model(model, torch.device("cpu"))
     if checkpoint is not None:
         content = load_checkpoint(checkpoint, torch.device("cpu"))
-        loaded.network.load_state_dict(weights_of(content))
+        instead = "`dal-anomaly export` makes a model file of it, to be named with --model"
+        if landmarks_from(content["landmarks"]) != loaded.metadata.landmarks:
+            msg = f"{checkpoint} did not begin with this model: it knows intensities on another scale; {instead}"
+            raise UsageError(msg)
+        try:
+            loaded.network.load_state_dict(weights_of(content))
+        except RuntimeError as error:
+            msg = f"{checkpoint} is of another network than the model; {instead}"
+            raise UsageError(msg) from error
     return Detector(loaded, torch.device("cpu")), loaded
 
 

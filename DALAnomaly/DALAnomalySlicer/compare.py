@@ -18,14 +18,16 @@ def fade(scan: slicer.vtkMRMLScalarVolumeNode, pseudo_healthy: slicer.vtkMRMLSca
     show_layers(background=scan, foreground=pseudo_healthy, opacity=share)
 
 
-def flicker(scan: slicer.vtkMRMLScalarVolumeNode, pseudo_healthy: slicer.vtkMRMLScalarVolumeNode) -> bool:
-    """Show the other of scan and pseudo-healthy image.
+def flicker(
+    scan: slicer.vtkMRMLScalarVolumeNode, pseudo_healthy: slicer.vtkMRMLScalarVolumeNode, share: float = 1.0
+) -> bool:
+    """Show the scan, or again the pseudo-healthy image to this share of a mixture.
 
     Returns:
         Whether the pseudo-healthy image is shown now.
     """
     show_healthy = not all(_shows(view, pseudo_healthy) for view in ordinary_views())
-    fade(scan, pseudo_healthy, 1.0 if show_healthy else 0.0)
+    fade(scan, pseudo_healthy, share if show_healthy else 0.0)
     return show_healthy
 
 

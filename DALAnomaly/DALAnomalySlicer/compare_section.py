@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from DALAnomalyLib.errors import DALAnomalyError
 from DALAnomalySlicer.compare import fade, flicker, show_difference
+from DALAnomalySlicer.findings_outline import show_outline_alone
 from DALAnomalySlicer.findings_surface import show_3d
 from DALAnomalySlicer.heatmap_display import set_opacity, set_opacity_mode, show_in_slices
 from DALAnomalySlicer.parameter_node import OpacityMode
@@ -33,9 +34,9 @@ class CompareSection:
         self._parameters: DALAnomalyParameterNode | None = None
         self._comparison: Comparison = "heatmap"
         self._hidden = False
-        ui.heatmapButton.connect("clicked()", lambda: self._compare("heatmap"))
-        ui.healthyButton.connect("clicked()", lambda: self._compare("healthy"))
-        ui.differenceButton.connect("clicked()", lambda: self._compare("difference"))
+        ui.heatmapButton.connect("clicked()", lambda: self._on_compare("heatmap"))
+        ui.healthyButton.connect("clicked()", lambda: self._on_compare("healthy"))
+        ui.differenceButton.connect("clicked()", lambda: self._on_compare("difference"))
         ui.sideBySideButton.connect("toggled(bool)", self._on_side_by_side)
         ui.flickerButton.connect("clicked()", self.flicker)
         ui.show3DButton.connect("toggled(bool)", self._on_show_3d)
@@ -44,35 +45,55 @@ class CompareSection:
         self.clear()
 
     def show(
-        self, scan: slicer.vtkMRMLScalarVolumeNode, nodes: ResultNodes, parameters: DALAnomalyParameterNode
+        self, scan: slicer.vtkMRMLScalarVolumeNode, nodes: ResultNodes, parameters: DALAnomalyParameterNode, anew: bool
     ) -> None:
-        """Show a result's heatmap over its scan."""
+        """Show a result's heatmap over its scan, and its findings alone.
+
+        Args:
+            scan: the input.
+            nodes: its results.
+            parameters: how opaque the heatmap is.
+            anew: False if this very result may be shown already: then the views stay as the user has left them.
+        """
+        if not anew and (scan, nodes) == (self._scan, self._nodes):
+            return
+        self._take_surface_away()
         self._scan, self._nodes, self._parameters = scan, nodes, parameters
         self._ui.compareSection.enabled = True
         self._set_opacity_mode(parameters.opacityMode)
         self._compare("heatmap")
+        show_outline_alone(nodes.findings)
+        if self._ui.sideBySideButton.checked:
+            self._on_side_by_side(True)
+        if self._ui.show3DButton.checked:
+            self._on_show_3d(True)
 
     def clear(self) -> None:
-        """There is no result; the views stay as they are."""
-        self._scan = self._nodes = self._parameters = None
+        """There is no result; the slice views stay as they are."""
         self._ui.sideBySideButton.checked = False
         self._ui.show3DButton.checked = False
+        self._scan = self._nodes = self._parameters = None
         self._ui.compareSection.enabled = False
 
     def flicker(self) -> None:
         """Hide what lies over the scan, or show it again."""
         if not self._present():
             return
+        self._ui.sideBySideButton.checked = False  # what flickers are the ordinary views
         if self._comparison == "healthy":
-            flicker(self._scan, self._nodes.pseudo_healthy)
+            flicker(self._scan, self._nodes.pseudo_healthy, self._ui.fadeSlider.value or 1.0)
             return
         self._hidden = not self._hidden
         self._draw()
 
     def findings_changed(self) -> None:
         """Surfaces do not follow a slider: they are made anew once it rests."""
-        if self._ui.show3DButton.checked and self._present():
-            show_3d(self._nodes.findings, True)
+        if self._ui.show3DButton.checked:
+            self._on_show_3d(True)
+
+    def _on_compare(self, comparison: Comparison) -> None:
+        self._ui.sideBySideButton.checked = False
+        self._compare(comparison)
 
     def _compare(self, comparison: Comparison) -> None:
         if self._present():
@@ -113,8 +134,12 @@ class CompareSection:
             self._try(lambda: show_side_by_side(self._scan, self._nodes, opacity=self._ui.fadeSlider.value))
 
     def _on_show_3d(self, shown: bool) -> None:
-        if self._present() and self._nodes.findings is not None:
+        if self._nodes is not None and _in_scene(self._nodes.findings):
             show_3d(self._nodes.findings, shown)
+
+    def _take_surface_away(self) -> None:
+        if self._ui.show3DButton.checked:
+            self._on_show_3d(False)
 
     def _present(self) -> bool:
         """Whether everything that is shown still is in the scene."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,12 +32,17 @@ class ExportSection:
         ask_folder, ask_file: how the user is asked; "" when the user thinks better of it.
     """
 
-    def __init__(self, ui: Any, log_tail: Callable[[], str]) -> None:
-        """Connect the section's widgets; nothing but diagnostics works until there is a result, see `show`."""
+    def __init__(self, ui: Any, last_failure: Callable[[], tuple[str, str]]) -> None:
+        """Connect the section's widgets; nothing but diagnostics works until there is a result, see `show`.
+
+        Args:
+            ui: the widgets by name.
+            last_failure: what the last run failed with, and the last lines of its log; empty if it did not.
+        """
         self.ask_folder: Callable[[str], str] = _ask_folder
         self.ask_file: Callable[[str, str, str], str] = _ask_file
         self._ui = ui
-        self._log_tail = log_tail
+        self._last_failure = last_failure
         self._scan: slicer.vtkMRMLScalarVolumeNode | None = None
         self._result: DetectionResult | None = None
         self._live: LiveFindings | None = None
@@ -65,8 +71,7 @@ class ExportSection:
 
     def context(self) -> ExportContext:
         """The result as the user judged it."""
-        parameters = self._parameters
-        return context_of(self._scan, self._result, self._live, parameters.threshold, parameters.minimumVolume)
+        return context_of(self._scan, self._result, self._live)
 
     def _enable(self, there_is_a_result: bool) -> None:
         for button in (self._ui.exportImagesButton, self._ui.exportReportButton, self._ui.exportDicomButton):
@@ -75,20 +80,21 @@ class ExportSection:
     def _export_images(self) -> None:
         folder = self.ask_folder(_("Folder for the images"))
         if folder:
-            target, suffix = Path(folder) / "DALAnomaly images", self._parameters.imageFormat.value
-            self._write(lambda: write_volumes(self.context(), target, suffix), folder)
+            target, suffix = _free(Path(folder) / "DALAnomaly images"), self._parameters.imageFormat.value
+            self._write(lambda: write_volumes(self.context(), target, suffix), target)
 
     def _export_dicom(self) -> None:
         folder = self.ask_folder(_("Folder for the DICOM files"))
         if folder:
-            self._write(lambda: write_dicom_objects(self.context(), Path(folder) / "DALAnomaly DICOM"), folder)
+            target = _free(Path(folder) / "DALAnomaly DICOM")
+            self._write(lambda: write_dicom_objects(self.context(), target), target)
 
     def _export_report(self) -> None:
         path = self.ask_file(_("Report"), "DALAnomaly report.html", _("Web page (*.html)"))
         if path:
-            self._write(lambda: write_report(self.context(), Path(path)), path)
+            self._write(lambda: write_report(self.context(), Path(path)), Path(path))
 
-    def _write(self, action: Callable[[], object], target: str) -> None:
+    def _write(self, action: Callable[[], object], target: Path) -> None:
         """Do it, and say how it went in the panel; what nobody foresaw gets Slicer's own dialog."""
         with slicer.util.tryWithErrorDisplay(_("The export failed."), waitCursor=True):
             try:
@@ -100,15 +106,22 @@ class ExportSection:
 
     def _copy_diagnostics(self) -> None:
         result = self._result
+        error, log = self._last_failure()
         text = diagnostics_text(
             None if result is None else result.manifest,
             () if result is None else result.warnings,
-            self._log_tail(),
-            {"3D Slicer": f"{slicer.app.majorVersion}.{slicer.app.minorVersion}"},
+            log,
+            {"3D Slicer": f"{slicer.app.majorVersion}.{slicer.app.minorVersion}", "last error": error or "none"},
             [] if self._scan is None else [self._scan.GetName()],
         )
         slicer.app.clipboard().setText(text)
         self._ui.exportLabel.text = _("Copied; it holds nothing about the patient.")
+
+
+def _free(folder: Path) -> Path:
+    """The folder or, if another export is there, the first of "FOLDER 2", "FOLDER 3", ... that does not exist."""
+    numbered = (folder.with_name(f"{folder.name} {number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain((folder,), numbered) if not path.exists())
 
 
 def _ask_folder(title: str) -> str:

@@ -10,6 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from DALAnomalyLib.errors import DALAnomalyError
 from DALAnomalySlicer.export.findings_csv import csv_text
 from DALAnomalySlicer.heatmap_display import show_threshold
 from DALAnomalySlicer.live_findings import LiveFindings
@@ -19,12 +20,10 @@ from DALAnomalySlicer.presets import ThresholdPreset, threshold_presets
 if TYPE_CHECKING:
     from DALAnomalySlicer.detection_result import DetectionResult
     from DALAnomalySlicer.finding_context import FindingRow
-    from DALAnomalySlicer.parameter_node import DALAnomalyParameterNode
     from DALAnomalySlicer.result_nodes import ResultNodes
 
 _REST_MS = 400
 _PRESETS = ("sensitive", "balanced", "specific")
-_SHORT = {"grey matter": "GM", "white matter": "WM"}
 _SYMBOLS = {"": "", "marked": "\N{BLACK STAR}", "dismissed": "\N{MULTIPLICATION SIGN}"}
 
 
@@ -43,7 +42,6 @@ class FindingsSection:
         self._rest.setSingleShot(True)
         self._rest.setInterval(_REST_MS)
         self._rest.connect("timeout()", on_rest)
-        self._parameters: DALAnomalyParameterNode | None = None
         self._nodes: ResultNodes | None = None
         self._result: DetectionResult | None = None
         self._live: LiveFindings | None = None
@@ -67,17 +65,15 @@ class FindingsSection:
         """The findings as shown, or None."""
         return self._live
 
-    def show(self, nodes: ResultNodes, result: DetectionResult, parameters: DALAnomalyParameterNode) -> None:
+    def show(self, nodes: ResultNodes, result: DetectionResult) -> None:
         """Show a result at the threshold that was chosen for it, or at the model's."""
-        self._live = None  # setting up the slider is no choice of the user's
-        self._parameters = parameters
+        self._live = None  # setting up the sliders is no choice of the user's
         self._nodes, self._result = nodes, result
         live = LiveFindings(nodes, result)
-        self._set_up_slider(live)
+        self._set_up_sliders(live)
         self._explain_presets()
         self._live = live
-        chosen = parameters.threshold
-        self._choose(chosen if live.lowest <= chosen <= live.highest else result.threshold)
+        self._choose(live.choice.threshold)
         self._ui.findingsSection.enabled = True
 
     def clear(self) -> None:
@@ -89,7 +85,7 @@ class FindingsSection:
 
     def reset(self) -> None:
         """Back to what the model recommends."""
-        self._parameters.minimumVolume = self._result.minimum_finding_ml
+        self._ui.minimumVolumeSlider.value = self._result.minimum_finding_ml
         self._choose(self._result.threshold)
 
     def next(self) -> None:
@@ -103,11 +99,12 @@ class FindingsSection:
     def _button(self, key: str) -> Any:
         return getattr(self._ui, f"{key}Button")
 
-    def _set_up_slider(self, live: LiveFindings) -> None:
+    def _set_up_sliders(self, live: LiveFindings) -> None:
         slider = self._ui.thresholdSlider
         slider.decimals = 4 if live.highest < 1 else 2  # first: a range is rounded to them
         slider.minimum, slider.maximum = live.lowest, live.highest
         slider.singleStep = (live.highest - live.lowest) / 500
+        self._ui.minimumVolumeSlider.value = live.choice.minimum_volume_ml
 
     def _explain_presets(self) -> None:
         self._presets = {preset.key: preset for preset in threshold_presets(self._result)}
@@ -129,15 +126,18 @@ class FindingsSection:
 
     def _on_minimum_volume(self, value: float) -> None:
         if self._live is not None:
-            self._follow(self._parameters.threshold)
+            self._follow(self._live.choice.threshold)
 
     def _follow(self, threshold: float) -> None:
         """Show what lies at and above the threshold."""
         threshold = max(threshold, self._live.lowest)  # a slider rounds
-        self._parameters.threshold = threshold
         recommended = math.isclose(threshold, self._result.threshold, abs_tol=self._ui.thresholdSlider.singleStep / 2)
         self._ui.presetLabel.text = _("Recommended by the model.") if recommended else ""
-        self._live.update(threshold, self._ui.minimumVolumeSlider.value)
+        try:
+            self._live.update(threshold, self._ui.minimumVolumeSlider.value)
+        except DALAnomalyError as error:
+            self._ui.presetLabel.text = str(error)
+            return
         if self._nodes.heatmap.GetScene() is not None:
             show_threshold(self._nodes.heatmap, threshold)
         self._fill(self._live.rows)
@@ -187,7 +187,11 @@ class FindingsSection:
         if selected is None or self._live is None:
             return
         row = self._live.rows[selected]
-        self._live.mark(row.number, "" if row.status == status else status)
+        try:
+            self._live.mark(row.number, "" if row.status == status else status)
+        except DALAnomalyError as error:
+            slicer.util.errorDisplay(str(error), windowTitle=_("Brain MRI Anomaly Detection (DAL)"))
+            return
         self._fill(self._live.rows)
         self._ui.findingsTable.selectRow(selected)
 
@@ -196,15 +200,22 @@ class FindingsSection:
             slicer.app.clipboard().setText(csv_text(self._live.rows))
 
 
+def _shown_words() -> dict[str, str]:
+    """What the table says for the words of a row, which files keep in English."""
+    tissues = {"CSF": _("CSF"), "grey matter": _("GM"), "white matter": _("WM")}
+    return tissues | {"left": _("left"), "right": _("right"), "midline": _("midline")}
+
+
 def _texts(row: FindingRow) -> tuple[str, ...]:
+    words = _shown_words()
     extent = " \N{MULTIPLICATION SIGN} ".join(f"{size:.0f}" for size in row.extent_mm)
     return (
         f"{row.number} {_SYMBOLS[row.status]}".rstrip(),
         f"{row.volume_ml:.2f}",
         f"{row.peak:.3g}",
         f"{row.mean:.3g}",
-        _SHORT.get(row.tissue, row.tissue),
-        row.side,
+        words.get(row.tissue, row.tissue),
+        words.get(row.side, row.side),
         extent,
     )
 

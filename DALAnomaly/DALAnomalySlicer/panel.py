@@ -6,6 +6,7 @@ from typing import Any
 
 import qt
 import slicer
+from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from DALAnomalyLib.errors import DALAnomalyError
@@ -13,13 +14,13 @@ from DALAnomalySlicer.compare_section import CompareSection
 from DALAnomalySlicer.detection_result import DetectionResult
 from DALAnomalySlicer.export_section import ExportSection
 from DALAnomalySlicer.findings_section import FindingsSection
-from DALAnomalySlicer.parameter_node import DALAnomalyParameterNode
-from DALAnomalySlicer.result_nodes import ResultNodes, find_results, update_results
+from DALAnomalySlicer.parameter_node import DALAnomalyParameterNode, Sequence
+from DALAnomalySlicer.processing import show_findings
+from DALAnomalySlicer.result_nodes import ResultNodes, find_results, stored_result, update_results
 from DALAnomalySlicer.run_section import RunSection
 from DALAnomalySlicer.sample_scans import load_sample
 from DALAnomalySlicer.scan_section import ScanSection
 from DALAnomalySlicer.side_by_side import register_layout
-from DALAnomalySlicer.stored_result import read_stored_result
 from DALAnomalySlicer.torch_installation import Confirm, install_torch
 
 
@@ -42,7 +43,7 @@ class Panel(VTKObservationMixin):
         self.run = RunSection(ui, self._on_result)
         self.compare = CompareSection(ui)
         self.findings = FindingsSection(ui, self.compare.findings_changed)
-        self.export = ExportSection(ui, lambda: ui.logText.plainText)
+        self.export = ExportSection(ui, lambda: (self.run.last_failure, ui.logText.plainText))
         self.parameters: DALAnomalyParameterNode | None = None
         self._connection: int | None = None
         self._shown_scan: slicer.vtkMRMLScalarVolumeNode | None = None
@@ -53,7 +54,7 @@ class Panel(VTKObservationMixin):
             for key, action in (
                 ("N", self.findings.next),
                 ("P", self.findings.previous),
-                ("F", self.compare.flicker),
+                ("Shift+F", self.compare.flicker),  # slice views take F for the next slice
             )
         ]
 
@@ -83,7 +84,7 @@ class Panel(VTKObservationMixin):
         """The scene closes: stop what is running, and let go of its nodes."""
         self.run.cancel()
         self.rest()
-        self._show_nothing()
+        self._show_nothing(None)
 
     def detect_or_cancel(self) -> None:
         """The button: begin, or stop what was begun."""
@@ -96,17 +97,27 @@ class Panel(VTKObservationMixin):
         """Load the bundled scan and detect its lesion."""
         if not self.run.running:
             self.parameters.inputVolume = load_sample("T2")
+            self.parameters.sequence = Sequence.AUTO
+            self.parameters.brainMask = None  # of the user's own scan
             self.detect_or_cancel()
 
     def _torch_is_there(self) -> bool:
         self.scan.look_again()
         if self.scan.torch_installed:
             return True
+        buttons = (self.ui.detectButton, self.ui.sampleButton)
+        for button in buttons:  # Slicer goes on meanwhile
+            button.enabled = False
+        self.run.say(_("PyTorch is being installed, which can take minutes ..."))
         try:
             installed = install_torch(self.confirm)
         except DALAnomalyError as error:
             self.run.on_failure(str(error), "")
             return False
+        finally:
+            for button in buttons:
+                button.enabled = True
+        self.run.say("")
         self.scan.look_again()
         return installed
 
@@ -119,38 +130,49 @@ class Panel(VTKObservationMixin):
         nodes = update_results(scan, result, find_results(scan))
         self.scan.remember_seconds(seconds)
         if self.parameters is None or self.parameters.inputVolume is not scan:
-            return  # it waits in the scene until its scan is chosen again
-        self.parameters.threshold = result.threshold
-        self.parameters.minimumVolume = result.minimum_finding_ml
-        self._show(scan, nodes, result)
+            show_findings(nodes, result)
+            self.run.say(_('"{scan}" is done; choose it to see its result.').format(scan=scan.GetName()))
+            return
+        self._show(scan, nodes, result, anew=True)
+        said = _("{comparison} Done in {seconds:.0f} s.").format(comparison=_comparison(result), seconds=seconds)
+        self.run.say(said, result.sequence_evidence)
 
     def _show_stored_result(self) -> None:
         """What the scene holds for the chosen scan, as after reopening it."""
         scan = self.parameters.inputVolume
         nodes = None if scan is None else find_results(scan)
         if nodes is None:
-            self._show_nothing()
-            self._shown_scan = scan
+            self._show_nothing(scan)
             return
         try:
-            self._show(scan, nodes, read_stored_result(nodes))
+            self._show(scan, *stored_result(scan, nodes), anew=False)
         except DALAnomalyError as error:
-            self._show_nothing()
-            self._shown_scan = scan
-            self.run.on_failure(str(error), "")
+            self._show_nothing(scan)
+            self.run.show_warnings((str(error),))
 
-    def _show(self, scan: slicer.vtkMRMLScalarVolumeNode, nodes: ResultNodes, result: DetectionResult) -> None:
+    def _show(
+        self, scan: slicer.vtkMRMLScalarVolumeNode, nodes: ResultNodes, result: DetectionResult, anew: bool
+    ) -> None:
         self._shown_scan = scan
-        self.findings.show(nodes, result, self.parameters)
-        self.compare.show(scan, nodes, self.parameters)
+        self.findings.show(nodes, result)
+        self.compare.show(scan, nodes, self.parameters, anew)
         self.export.show(scan, result, self.findings.live, self.parameters)
-        self.run.show_warnings(result.warnings)
+        self.run.say(_comparison(result), result.sequence_evidence)
+        edited = self.findings.live.edited
+        kept = _('What was drawn in the findings is kept as "{name}".')
+        self.run.show_warnings((*result.warnings, *([] if edited is None else [kept.format(name=edited.GetName())])))
 
-    def _show_nothing(self) -> None:
-        self._shown_scan = None
+    def _show_nothing(self, scan: slicer.vtkMRMLScalarVolumeNode | None) -> None:
+        """Of this scan there is no result."""
+        self._shown_scan = scan
         for section in (self.findings, self.compare, self.export):
             section.clear()
+        self.run.say("")
         self.run.show_warnings(())
+
+
+def _comparison(result: DetectionResult) -> str:
+    return _("Compared with a healthy {sequence}.").format(sequence=result.sequence)
 
 
 def _named_widgets(ui: Any) -> dict[str, Any]:

@@ -47,8 +47,8 @@ class ImageFormat(enum.Enum):
 class DALAnomalyParameterNode:
     """What the user chose.
 
-    `brainMask`, `device` and `threshold` are tied to their widgets by hand: the mask is a segmentation or a label map,
-    which devices there are depends on the machine, and how far the threshold goes on the result.
+    `brainMask` and `device` are tied to their widgets by hand: the mask is a segmentation or a label map, and which
+    devices there are depends on the machine. At which threshold a result is looked at is kept with the result.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -56,8 +56,6 @@ class DALAnomalyParameterNode:
     sequence: Sequence = Sequence.AUTO
     mode: Mode = Mode.FULL
     device: str = "auto"
-    threshold: float = 0.0
-    minimumVolume: Annotated[float, WithinRange(0.0, 50.0)] = 0.1
     opacity: Annotated[float, WithinRange(0.0, 1.0)] = 1.0
     opacityMode: OpacityMode = OpacityMode.PROPORTIONAL
     imageFormat: ImageFormat = ImageFormat.NIFTI

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
+from DALAnomalySlicer.process_tree import NO_WINDOW
+
 NEEDED_GIB = 3.0
 """Twice the peak memory of a run on 256 x 256 x 256 voxels (`training/benchmark_preprocessing.py`)."""
 _QUERY = ("--query-gpu=name,memory.free,driver_version,compute_cap", "--format=csv,noheader,nounits")
@@ -118,7 +120,12 @@ def torch_version() -> str | None:
 def _gpus() -> list[Gpu]:
     try:
         answer = subprocess.run(
-            ("nvidia-smi", *_QUERY), capture_output=True, text=True, timeout=_SECONDS, check=True
+            ("nvidia-smi", *_QUERY),
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=True,
+            creationflags=NO_WINDOW,
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return []  # no NVIDIA driver, or one that does not answer

@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+NO_WINDOW: int = getattr(subprocess, "CREATE_NO_WINDOW", 0)
+"""Creation flag: on Windows a program of the command line otherwise opens a console over Slicer."""
 _GRACE_SECONDS = 0.7
 """For ending by itself, ..."""
 _KILLED_SECONDS = 0.6
@@ -26,10 +28,9 @@ def start_tree(
         OSError: it cannot be started.
     """
     windows = sys.platform == "win32"
-    flags = 0
+    flags = NO_WINDOW
     if sys.platform == "win32":
-        flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
-        flags |= subprocess.BELOW_NORMAL_PRIORITY_CLASS
+        flags |= subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.BELOW_NORMAL_PRIORITY_CLASS
     return subprocess.Popen(
         command,
         cwd=folder,

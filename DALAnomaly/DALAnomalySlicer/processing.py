@@ -29,7 +29,7 @@ class Detected:
         nodes: the results in the scene.
         rows: the findings, the most conspicuous first.
         sequence: "T1" or "T2".
-        threshold: score at and above which voxels belong to findings.
+        threshold: score at and above which voxels belong to findings; at least a quarter of the model's.
         warnings: what may make the result less reliable, and what happened on the way.
     """
 
@@ -98,11 +98,14 @@ def process(
 def show_findings(
     nodes: ResultNodes, result: DetectionResult, threshold: float | None = None, minimum_volume_ml: float | None = None
 ) -> LiveFindings:
-    """Fill the findings segmentation and table of a result; without wishes, as the model recommends."""
+    """Fill the findings segmentation and table of a result; without wishes, as chosen last or recommended.
+
+    A threshold below `LiveFindings.lowest` is raised to it; `choice` of what is returned says what was used.
+    """
     live = LiveFindings(nodes, result)
     live.update(
-        max(result.threshold if threshold is None else threshold, live.lowest),
-        result.minimum_finding_ml if minimum_volume_ml is None else minimum_volume_ml,
+        max(live.choice.threshold if threshold is None else threshold, live.lowest),
+        live.choice.minimum_volume_ml if minimum_volume_ml is None else minimum_volume_ml,
     )
     return live
 
@@ -143,10 +146,13 @@ class _Listener:
         """What is worth a notice is among the result's warnings, too."""
 
     def on_result(self, result: DetectionResult) -> None:
-        nodes = update_results(self._scan, result, find_results(self._scan))
-        live = show_findings(nodes, result, *self._wishes)
-        threshold = result.threshold if self._wishes[0] is None else self._wishes[0]
-        self._end(Detected(nodes, live.rows, result.sequence, threshold, result.warnings))
+        try:
+            nodes = update_results(self._scan, result, find_results(self._scan))
+            live = show_findings(nodes, result, *self._wishes)
+        except DALAnomalyError as error:  # such as a scan that was replaced meanwhile
+            self._end(error)
+        else:
+            self._end(Detected(nodes, live.rows, result.sequence, live.choice.threshold, result.warnings))
 
     def on_failure(self, message: str, details: str) -> None:
         self._end(RunFailedError(message, details))

@@ -6,20 +6,22 @@ Running again updates the nodes that are there; those that the user has removed 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from DALAnomalyLib.errors import GeometryError
+from DALAnomalySlicer.chosen_threshold import choice_of, store_choice
 from DALAnomalySlicer.findings_table_node import write_rows
 from DALAnomalySlicer.heatmap_display import display_heatmap
 from DALAnomalySlicer.node_roles import results_of
 from DALAnomalySlicer.result_builder import ResultBuilder, SegmentationLook
 from DALAnomalySlicer.segment_terms import ANOMALY, BRAIN, EDGES, TISSUES
-from DALAnomalySlicer.stored_result import store_summary
+from DALAnomalySlicer.stored_result import read_stored_result, store_summary
 from DALAnomalySlicer.subject_folder import put_beside_scan, remove_empty_folder
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ class ResultNodes:
 def update_results(
     scan_node: slicer.vtkMRMLScalarVolumeNode, result: DetectionResult, nodes: ResultNodes | None = None
 ) -> ResultNodes:
-    """Show a result as nodes, all of them present afterwards.
+    """Show a result as nodes, all of them present afterwards; findings and table are empty as yet (`LiveFindings`).
 
     Args:
         scan_node: the scan that was searched.
@@ -77,8 +79,9 @@ def update_results(
     """
     _check_fits(scan_node, result)
     known = results_of(scan_node) | _still_there(nodes or ResultNodes())
-    if result.uncertainty is None and "uncertainty" in known:  # an earlier result's, by another model
-        _remove(known.pop("uncertainty"))
+    outdated = {"difference"} | ({"uncertainty"} if result.uncertainty is None else set())
+    for role in outdated & known.keys():  # of an earlier result; a difference is made again when it is asked for
+        _remove(known.pop(role))
     build = ResultBuilder(scan_node, known)
     updated = ResultNodes(
         heatmap=build.volume("heatmap", _("anomaly score"), result.score),
@@ -102,6 +105,7 @@ def update_results(
     _take_over_window(updated.pseudo_healthy, scan_node)
     display_heatmap(updated.heatmap, result)
     store_summary(updated.heatmap, result)
+    store_choice(updated.heatmap, None)
     updated.manifest.SetText(json.dumps(result.manifest, indent=2))
     write_rows(updated.table, ())
     put_beside_scan(build.new_nodes, scan_node)
@@ -113,6 +117,26 @@ def find_results(scan_node: slicer.vtkMRMLScalarVolumeNode) -> ResultNodes | Non
     found = results_of(scan_node)
     nodes = ResultNodes(**{field.name: found.get(field.name) for field in fields(ResultNodes)})
     return None if nodes == ResultNodes() else nodes
+
+
+def stored_result(scan_node: slicer.vtkMRMLScalarVolumeNode, nodes: ResultNodes) -> tuple[ResultNodes, DetectionResult]:
+    """A result that the scene holds, and its nodes, which follow where the scan was moved meanwhile.
+
+    Raises:
+        InputError: the user has removed a node that is needed.
+        GeometryError: the scan was replaced by one of another size.
+    """
+    result = read_stored_result(nodes)
+    _check_fits(scan_node, result)
+    if all(_lies_like(node, scan_node) for node in vars(nodes).values()):
+        return nodes, result
+    choice = choice_of(nodes.heatmap, result)
+    # the voxels of the volumes are about to be written over
+    copies = {name: value.copy() for name, value in vars(result).items() if isinstance(value, np.ndarray)}
+    result = replace(result, **copies)
+    moved = update_results(scan_node, result, nodes)
+    store_choice(moved.heatmap, choice)
+    return moved, result
 
 
 def remove_results(scan_node: slicer.vtkMRMLScalarVolumeNode) -> None:
@@ -140,6 +164,21 @@ def _still_there(nodes: ResultNodes) -> dict[str, slicer.vtkMRMLNode]:
     return {
         role: node for role, node in vars(nodes).items() if node is not None and node.GetScene() is slicer.mrmlScene
     }
+
+
+def _lies_like(node: slicer.vtkMRMLNode | None, scan_node: slicer.vtkMRMLScalarVolumeNode) -> bool:
+    """Whether a node is under the scan's transform and, a volume, on its grid; what has no place, lies everywhere."""
+    if node is None or not node.IsA("vtkMRMLTransformableNode"):
+        return True
+    if node.GetTransformNodeID() != scan_node.GetTransformNodeID():
+        return False
+    return not node.IsA("vtkMRMLVolumeNode") or np.allclose(_ijk_to_ras(node), _ijk_to_ras(scan_node), atol=1e-4)
+
+
+def _ijk_to_ras(volume: slicer.vtkMRMLVolumeNode) -> np.ndarray:
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
 
 
 def _check_fits(scan_node: slicer.vtkMRMLScalarVolumeNode, result: DetectionResult) -> None:

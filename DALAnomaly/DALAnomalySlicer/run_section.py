@@ -19,7 +19,11 @@ _LONG_SECONDS = 20.0
 
 
 class RunSection:
-    """Starts, shows and stops one run at a time. It is the run's listener."""
+    """Starts, shows and stops one run at a time. It is the run's listener.
+
+    Attributes:
+        last_failure: what the last run failed with, for a report of the problem; "" if it did not.
+    """
 
     def __init__(
         self, ui: Any, on_result: Callable[[slicer.vtkMRMLScalarVolumeNode, DetectionResult, float], None]
@@ -35,6 +39,8 @@ class RunSection:
         self._run: DetectionRun | None = None
         self._scan: slicer.vtkMRMLScalarVolumeNode | None = None
         self._notices: list[str] = []
+        self._warnings: tuple[str, ...] = ()
+        self.last_failure = ""
         self._timer = qt.QTimer()
         self._timer.setInterval(_POLL_MS)
         self._timer.connect("timeout()", self._poll)
@@ -48,8 +54,8 @@ class RunSection:
 
     def start(self, scan: slicer.vtkMRMLScalarVolumeNode, options: RunOptions) -> None:
         """Begin a run; what hinders it is shown, and nothing is started."""
-        self._notices = []
-        self.show_warnings(())
+        self._notices, self.last_failure = [], ""
+        self._ui.logText.plainText = ""
         self._ui.logText.visible = False
         try:
             run = DetectionRun(scan, options, self)
@@ -69,9 +75,21 @@ class RunSection:
             self._run.cancel()
 
     def show_warnings(self, warnings: tuple[str, ...]) -> None:
-        """Show beside the result what may make it less reliable."""
-        self._ui.warningLabel.text = "\n".join(f"\N{WARNING SIGN} {text}" for text in warnings)
-        self._ui.warningLabel.visible = bool(warnings)
+        """Show beside the result what may make it less reliable; what a run says meanwhile stands below."""
+        self._warnings = warnings
+        if not self.running:
+            self._notices = []
+        self._refresh_warnings()
+
+    def say(self, status: str, explanation: str = "") -> None:
+        """Say something about the result that is shown, unless a run has something to say.
+
+        Args:
+            status: one line; "" for nothing.
+            explanation: its tooltip.
+        """
+        if not self.running:
+            self._show_status(status, explanation)
 
     def on_progress(self, stage: str, fraction: float) -> None:
         self._ui.progressBar.value = round(100 * fraction)
@@ -82,22 +100,23 @@ class RunSection:
 
     def on_notice(self, message: str) -> None:
         self._notices.append(message)
-        self.show_warnings(tuple(self._notices))
+        self._refresh_warnings()
 
     def on_result(self, result: DetectionResult) -> None:
         scan, seconds = self._scan, 0.0 if self._run is None else self._run.seconds
-        said = _("Compared with a healthy {sequence}. Done in {seconds:.0f} s.")
-        self._show_idle(said.format(sequence=result.sequence, seconds=seconds), result.sequence_evidence)
-        self.show_warnings(result.warnings)
+        self._notices = []  # what is worth a notice is among the result's warnings, too
+        self._show_idle("")
         with slicer.util.tryWithErrorDisplay(_("The result could not be shown.")):
             self._on_result(scan, result, seconds)
 
     def on_failure(self, message: str, details: str) -> None:
+        self.last_failure = message
         self._show_idle(message)
         self._ui.logText.plainText = details
         self._ui.logText.visible = bool(details)
 
     def on_cancelled(self) -> None:
+        self._notices = []
         self._show_idle(_("Cancelled."))
 
     def _poll(self) -> None:
@@ -105,11 +124,20 @@ class RunSection:
             self._ui.progressBar.toolTip = self._run.log_tail or _("Share of the run that is done.")
             self._run.poll()
 
-    def _show_idle(self, status: str, explanation: str = "") -> None:
+    def _show_idle(self, status: str) -> None:
         self._timer.stop()
         self._run = self._scan = None
         self._ui.detectButton.text = _("Detect anomalies")
         self._ui.progressBar.visible = False
+        self._show_status(status)
+        self._refresh_warnings()
+
+    def _refresh_warnings(self) -> None:
+        texts = list(dict.fromkeys((*self._warnings, *self._notices)))  # a run may warn of what the last one did
+        self._ui.warningLabel.text = "\n".join(f"\N{WARNING SIGN} {text}" for text in texts)
+        self._ui.warningLabel.visible = bool(texts)
+
+    def _show_status(self, status: str, explanation: str = "") -> None:
         self._ui.statusLabel.text = status
         self._ui.statusLabel.toolTip = explanation
         self._ui.statusLabel.visible = bool(status)

@@ -31,10 +31,9 @@ class ScanSection:
 
     def use(self, parameters: DALAnomalyParameterNode | None) -> None:
         """Show another set of choices."""
-        self._parameters = None  # filling the list is no choice of the user's
-        self.look_again()
         self._parameters = parameters
-        self.refresh()
+        if parameters is not None:
+            self.look_again()
 
     def look_again(self) -> None:
         """Look at the machine: torch may have been installed, memory freed."""

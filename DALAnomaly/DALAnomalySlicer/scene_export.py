@@ -11,9 +11,8 @@ from DALAnomalyLib.errors import InputError
 from DALAnomalySlicer.export.dicom_source import source_files
 from DALAnomalySlicer.export.export_context import ExportContext
 from DALAnomalySlicer.processing import show_findings
-from DALAnomalySlicer.result_nodes import find_results
+from DALAnomalySlicer.result_nodes import find_results, stored_result
 from DALAnomalySlicer.scan_volume import volume_of
-from DALAnomalySlicer.stored_result import read_stored_result
 
 if TYPE_CHECKING:
     from DALAnomalySlicer.detection_result import DetectionResult
@@ -27,33 +26,26 @@ def export_context(
 
     Args:
         scan: the input of a detection.
-        threshold: on the score; without one, the model's for the sequence.
-        minimum_volume_ml: smaller findings are left out; without it, the model's.
+        threshold: on the score; without one, that at which the result was looked at last, at first the model's.
+        minimum_volume_ml: smaller findings are left out; without it, likewise.
 
     Raises:
         InputError: the scene holds no result of this scan, or not all of it.
+        GeometryError: the scan was replaced by one of another size.
+        UsageError: the threshold is so low that there are more findings than labels.
     """
     nodes = find_results(scan)
     if nodes is None:
         msg = _('"{name}" has no result in the scene; detect anomalies in it first.')
         raise InputError(msg.format(name=scan.GetName()))
-    result = read_stored_result(nodes)
-    live = show_findings(nodes, result, threshold, minimum_volume_ml)
-    return context_of(
-        scan,
-        result,
-        live,
-        result.threshold if threshold is None else threshold,
-        result.minimum_finding_ml if minimum_volume_ml is None else minimum_volume_ml,
-    )
+    nodes, result = stored_result(scan, nodes)
+    return context_of(scan, result, show_findings(nodes, result, threshold, minimum_volume_ml))
 
 
 def context_of(
     scan: slicer.vtkMRMLScalarVolumeNode,
     result: DetectionResult,
     live: LiveFindings,
-    threshold: float,
-    minimum_volume_ml: float,
 ) -> ExportContext:
     """A result with the findings as they are shown."""
     return ExportContext(
@@ -62,7 +54,7 @@ def context_of(
         result=result,
         labels=live.labels,
         rows=live.rows,
-        threshold=threshold,
-        minimum_volume_ml=minimum_volume_ml,
+        threshold=live.choice.threshold,
+        minimum_volume_ml=live.choice.minimum_volume_ml,
         dicom_files=source_files(scan),
     )

@@ -37,12 +37,14 @@ def install_torch(confirm: Confirm) -> bool:
     question = _("Detection needs PyTorch, a download of up to 3 GB. Install it now?")
     if not confirm(question):
         return False
-    if (
-        PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=False, torchVersionRequirement=REQUIREMENT)
-        is None
-    ):
-        msg = _("PyTorch could not be installed; open the module PyTorch Utils to see why, or ask your administrator.")
-        raise UsageError(msg)
+    logic = PyTorchUtils.PyTorchUtilsLogic()
+    msg = _("PyTorch could not be installed ({reason}); see the module PyTorch Utils, or ask your administrator.")
+    try:
+        installed = logic.installTorch(askConfirmation=False, torchVersionRequirement=REQUIREMENT)
+    except Exception as error:  # of pip, of the network, of Slicer's own process handling: all end here
+        raise UsageError(msg.format(reason=str(error) or type(error).__name__)) from error
+    if installed is None:
+        raise UsageError(msg.format(reason=_("it was declined")))
     return True
 
 
@@ -55,7 +57,7 @@ def _install_extension(confirm: Confirm) -> bool:
     if not confirm(question):
         return False
     model.interactive = False  # its dependencies come without more questions
-    if not model.installExtensionFromServer("PyTorch"):
+    if not model.installExtensionFromServer("PyTorch", False):  # it would restart by itself, before the setting
         msg = _("The extension PyTorch could not be installed; check the network, or use the Extensions Manager.")
         raise UsageError(msg)
     slicer.app.settings().setValue(RESUME_SETTING, True)

@@ -13,7 +13,7 @@ _INSTALL = {
     "torch": "install PyTorch: in 3D Slicer with the extension PyTorch, elsewhere with: pip install torch",
     "SimpleITK": "install it with: pip install SimpleITK",
 }
-_FOR_TRAINING = ("lightning", "tensorboard", "sklearn", "pandas", "yaml", "tqdm")
+_FOR_TRAINING = ("lightning", "tensorboard", "yaml", "tqdm")
 _INSTALL_ALL = "install it with: pip install '.[cli{}]' in the folder of the repository"
 
 

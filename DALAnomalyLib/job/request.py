@@ -79,6 +79,9 @@ class DetectionRequest:
         except (OSError, ValueError) as error:
             msg = f"{path}: the request cannot be read ({error}); write it again"
             raise InputError(msg) from error
+        if not isinstance(values, dict):
+            msg = f"{path}: the request is no JSON object; write it again"
+            raise InputError(msg)
         return from_dictionary(cls, values, "request")
 
     def write(self, path: Path) -> None:

@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import sys
+import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,6 +39,26 @@ def writing(target: Path) -> Iterator[None]:
             reason = error.strerror or str(error)
             msg = f"{target}: cannot be written ({reason}); choose another folder"
         raise OutputError(msg) from error
+
+
+@contextmanager
+def writing_into(folder: Path) -> Iterator[None]:
+    """Make the folder before long work, so that it is refused early; it is gone again if nothing came to lie in it.
+
+    Raises:
+        OutputError: as `writing`.
+    """
+    with writing(folder):
+        new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        try:
+            yield
+        finally:
+            if new:
+                with suppress(OSError):
+                    folder.rmdir()
 
 
 def refuse_existing(final: Path, names: Collection[str], force: bool) -> None:

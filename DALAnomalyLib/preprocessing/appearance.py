@@ -46,6 +46,8 @@ has most, 0.012 (not registered 0.017); with a rim of 4 mm painted bright, gliom
 DEEP_MM, DEEP_FLUID, FINE_MM = 15.0, 0.5, 2.0
 """What lies this deep in the atlas' brain and is fluid with this probability, looked at on points so far apart:
 ventricles with their plexus, and the cisterns in which large vessels run."""
+LEAST_OVERLAP = 0.75
+"""As that of a registration that is accepted. BraTS scans, which lie in another atlas, have 0.93 to 0.96."""
 BRIGHT_FLUID_SHARE = 0.0035
 """The same share of that fluid in a registered scan. The 69 have up to 0.0030, with or without N4; a real head after an
 agent has 0.015, most imitations more than 0.004 (docs/out_of_distribution.md)."""
@@ -62,6 +64,8 @@ class Appearance:
         bright_share: share of the brain that is clearly brighter than the white matter around it, whatever the bias
             field.
         bright_fluid_share: the same share of where the atlas has fluid deep in the brain.
+        overlap: share of the atlas' brain in which the scan's brain lies; from `LEAST_OVERLAP` on, a header that nobody
+            checked does place the scan in the atlas.
         evidence: all this in one line.
     """
 
@@ -70,6 +74,7 @@ class Appearance:
     tissues: Mapping[str, float]
     bright_share: float
     bright_fluid_share: float
+    overlap: float
     evidence: str
 
 
@@ -86,7 +91,7 @@ def look_at(moved: Volume, brain: Volume, atlas: Atlas) -> Appearance:
     values = _sampled(moved, points, order=1)
     seen = values[inside]
     if seen.size < 100:
-        return Appearance("unknown", {}, {}, 0.0, 0.0, "the scan hardly overlaps the atlas")
+        return Appearance("unknown", {}, {}, 0.0, 0.0, 0.0, "the scan hardly overlaps the atlas")
     low, middle, high, top = (float(value) for value in np.percentile(seen, (10, 50, 90, 95)))
     clipped = np.clip(values, *np.percentile(seen, (2, 98)))
     correlations = {
@@ -103,7 +108,7 @@ def look_at(moved: Volume, brain: Volume, atlas: Atlas) -> Appearance:
     kind = _kind(correlations, tissues, spread)
     evidence = "correlation with the atlas " + ", ".join(f"{name} {value:.2f}" for name, value in correlations.items())
     evidence += "; " + ", ".join(f"{name.upper()} {value:.2f}" for name, value in tissues.items())
-    return Appearance(kind, correlations, tissues, bright, bright_fluid, evidence)
+    return Appearance(kind, correlations, tissues, bright, bright_fluid, float(inside.mean()), evidence)
 
 
 def _kind(correlations: Mapping[str, float], tissues: Mapping[str, float], spread: float) -> str:

@@ -14,6 +14,8 @@ REACH_MM = 10.0
 """Farther than this outside the atlas' brain nothing counts as brain. Rigidly registered healthy brains of adults lie
 within it but for a few voxels; see docs/preprocessing.md."""
 _STEP = 2
+_MARGIN = 8
+"""More points of an atlas than `REACH_MM` has, whose voxels are 1 mm or larger."""
 
 
 def trim_to_atlas(moved_brain: Volume, atlas_brain: Volume) -> tuple[Volume, float]:
@@ -29,7 +31,7 @@ def trim_to_atlas(moved_brain: Volume, atlas_brain: Volume) -> tuple[Volume, flo
     places = np.nonzero(moved_brain.array)
     points = moved_brain.grid.index_to_physical(np.stack(places, axis=-1))
     distance = _distance_outside(atlas_brain)
-    indices = np.moveaxis(atlas_brain.grid.physical_to_index(points), -1, 0) / _STEP
+    indices = np.moveaxis(atlas_brain.grid.physical_to_index(points), -1, 0) / _STEP + _MARGIN
     far = ndimage.map_coordinates(distance, indices, order=1, mode="nearest") > REACH_MM
     trimmed = moved_brain.array.copy()
     trimmed[tuple(axis[far] for axis in places)] = 0
@@ -38,8 +40,11 @@ def trim_to_atlas(moved_brain: Volume, atlas_brain: Volume) -> tuple[Volume, flo
 
 @lru_cache(maxsize=2)
 def _distance_outside(atlas_brain: Volume) -> npt.NDArray[np.float32]:
-    """Millimetres to the brain, float32, for every second voxel; volumes are told apart by identity."""
-    coarse = atlas_brain.array[::_STEP, ::_STEP, ::_STEP] > 0
+    """Millimetres to the brain, float32, for every second voxel; volumes are told apart by identity.
+
+    `_MARGIN` more points lie around the atlas' grid, so that its nearest point tells what lies beyond from the brain.
+    """
+    coarse = np.pad(atlas_brain.array[::_STEP, ::_STEP, ::_STEP] > 0, _MARGIN)
     sampling = [_STEP * value for value in reversed(atlas_brain.grid.spacing)]
     distance: npt.NDArray[np.float32] = ndimage.distance_transform_edt(~coarse, sampling).astype(np.float32)
     return distance

@@ -26,6 +26,7 @@ from DALAnomalyLib.preprocessing.steps import StepLog
 from DALAnomalyLib.rigid_transform import RigidTransform
 from DALAnomalyLib.volume import AnyArray, Grid, Volume
 from DALAnomalyLib.volume_io import ScanDescription
+from DALAnomalyLib.volume_io.scan_checks import check_finite
 
 CACHE_VERSION = 2
 """Raised when a step's algorithm changes, so that no older result is taken for a new one."""
@@ -49,7 +50,7 @@ class ScanRequest:
     Attributes:
         volume: the scan as it was read.
         sequence: "T1", "T2" or "auto".
-        brain_mask: on the scan's grid, above 0 inside; without one the brain is looked for.
+        brain_mask: on the scan's grid, above 0.5 inside; without one the brain is looked for.
         description: what the file's header says.
         extraction: how the brain is looked for.
     """
@@ -133,6 +134,9 @@ def place_scan(
             "resample the mask to the scan"
         )
         raise GeometryError(msg)
+    check_finite(request.volume.array, "the scan")
+    if request.description is not None and not request.description.gives_orientation:
+        log.warn("the file does not say how the scan lies in the patient; left and right may be swapped")
     scan, given = _reordered(request, log)
     digest = volume_digest(scan)
     found = _find_brain(scan, given, request.extraction, equipment, log, digest)

@@ -80,10 +80,10 @@ def find_brain(
 
 
 def binary(mask: Volume) -> Volume:
-    """A mask as uint8, 1 where it is above 0; raises `InputError` when it is empty."""
-    inside: npt.NDArray[np.uint8] = (mask.array > 0).astype(np.uint8)
+    """A mask as uint8, 1 where it is above 0.5; raises `InputError` when it is empty."""
+    inside: npt.NDArray[np.uint8] = (mask.array > 0.5).astype(np.uint8)
     if not inside.any():
-        msg = "the brain mask is empty (all zero); give a mask that is above 0 inside the brain"
+        msg = "the brain mask is empty; give a mask that is above 0.5 inside the brain"
         raise InputError(msg)
     return mask.with_array(inside)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from DALAnomalyLib.configuration import GridConfig, PreprocessingConfig
 from DALAnomalyLib.errors import InputError, UsageError
-from DALAnomalyLib.preprocessing.appearance import look_at
+from DALAnomalyLib.preprocessing.appearance import LEAST_OVERLAP, look_at
 from DALAnomalyLib.preprocessing.chain import PlacedScan, ScanRequest, place_scan
 from DALAnomalyLib.preprocessing.equipment import Equipment
 from DALAnomalyLib.preprocessing.intensity_standardisation import (
@@ -146,10 +146,9 @@ def prepare_scan(
         record.parameters, record.evidence = {"sequence": decision.name}, decision.evidence
     raw, brain = (torch.from_numpy(item.astype(np.float32)).to(device)[None, None] for item in (array, inside))
     with log.step("standardisation") as record:
-        fixed = log.skips("standardisation")
-        scale = standard.landmarks[decision.name]
-        intensities = fixed_scaling(raw, brain) if fixed else intensity_map(raw, brain, scale)
-        record.parameters = {"scan": intensities.scan.tolist(), "standard": intensities.standard.tolist()}
+        scale = None if log.skips("standardisation") else standard.landmarks[decision.name]
+        intensities = _intensities(raw, brain, scale)
+        record.parameters = _intensity_parameters(intensities)
     return PreparedScan(
         image=intensities.to_standard(raw).clamp(0, 1) * brain,
         raw=raw,
@@ -164,18 +163,36 @@ def prepare_scan(
     )
 
 
-def without_anomalies(prepared: PreparedScan, anomalous: Tensor, landmarks: Landmarks) -> PreparedScan:
-    """Standardise again, with landmarks measured outside `anomalous`, bool (1, 1, D, H, W).
+def without_anomalies(prepared: PreparedScan, anomalous: Tensor, landmarks: Landmarks | None) -> PreparedScan:
+    """Standardise again, with intensities measured outside `anomalous`.
 
     A large bright lesion shifts the percentiles of the whole brain, and with them the grey values of healthy tissue. At
-    least half of the brain is kept.
+    least half of the brain is kept, or a warning says that nothing was done.
+
+    Args:
+        prepared: the scan.
+        anomalous: bool (1, 1, D, H, W).
+        landmarks: the standard scale; None where standardisation by landmarks is skipped.
     """
     healthy = prepared.brain * ~anomalous
     if healthy.sum() < 0.5 * prepared.brain.sum():
-        return prepared
-    intensities = intensity_map(prepared.raw, healthy, landmarks)
+        warning = "more than half of the brain seems anomalous, so intensities were not standardised again without it"
+        return replace(prepared, warnings=(*prepared.warnings, warning))
+    intensities = _intensities(prepared.raw, healthy, landmarks)
     image = intensities.to_standard(prepared.raw).clamp(0, 1) * prepared.brain
-    return replace(prepared, image=image, intensities=intensities)
+    steps = tuple(
+        replace(step, parameters=_intensity_parameters(intensities)) if step.name == "standardisation" else step
+        for step in prepared.steps
+    )
+    return replace(prepared, image=image, intensities=intensities, steps=steps)
+
+
+def _intensities(raw: Tensor, brain: Tensor, landmarks: Landmarks | None) -> IntensityMap:
+    return fixed_scaling(raw, brain) if landmarks is None else intensity_map(raw, brain, landmarks)
+
+
+def _intensity_parameters(intensities: IntensityMap) -> dict[str, Any]:
+    return {"scan": intensities.scan.tolist(), "standard": intensities.standard.tolist()}
 
 
 def _guess(array: Array, inside: npt.NDArray[np.uint8], standard: Standard) -> SequenceGuess:
@@ -194,8 +211,12 @@ def _decide(
     if log.skips("sequence"):
         return SequenceDecision(request.sequence, "as told", ())
     guess = _guess(array, inside, standard)
-    appearance = look_at(placed.moved, placed.moved_brain, equipment.atlas()) if placed.in_atlas else None
     registered = not log.skips("registration")
+    appearance = None
+    if placed.in_atlas or not registered:
+        appearance = look_at(placed.moved, placed.moved_brain, equipment.atlas())
+        if not registered and (appearance.overlap < LEAST_OVERLAP or appearance.kind == "unknown"):
+            appearance = None  # it was said to lie there, but may not
     decision = decide_sequence(request.sequence, standard.landmarks, request.description, appearance, guess, registered)
     for warning in decision.warnings:
         log.warn(warning)

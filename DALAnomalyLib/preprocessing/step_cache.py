@@ -24,20 +24,21 @@ from DALAnomalyLib.volume import AnyArray, Volume
 
 DEFAULT_LIMIT_BYTES = 1_000_000_000
 FOLDER_VARIABLE = "DAL_CACHE"
-"""Environment variable that names another folder."""
+"""Environment variable that names another folder for the cache to lie in."""
 
 _SUFFIX = ".step.npz"
+_PART_SUFFIX = ".step.part"
 _KEY = re.compile(r"[0-9a-f]{64}")
 _STALE_SECONDS = 3600.0
 """A half-written file older than this belongs to a program that was killed."""
 
 
 def default_cache_folder() -> Path:
-    """Where the user's caches belong on this system, or the folder that `DAL_CACHE` names."""
+    """`dal-anomaly` where the user's caches belong on this system, or in the folder that `DAL_CACHE` names."""
     named = os.environ.get(FOLDER_VARIABLE)
     if named:
-        return Path(named).expanduser()
-    if sys.platform == "win32":
+        base = Path(named).expanduser()
+    elif sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
         base = Path.home() / "Library" / "Caches"
@@ -162,7 +163,7 @@ def _prepare(folder: Path) -> bool:
 
 def _remove_stale(folder: Path) -> None:
     """Half-written files of programs that were killed would otherwise stay for ever."""
-    for path in folder.glob("*.part"):
+    for path in folder.glob(f"*{_PART_SUFFIX}"):
         with contextlib.suppress(OSError):
             newest = max(entry.stat().st_mtime for entry in (folder, path))
             if newest - path.stat().st_mtime > _STALE_SECONDS:
@@ -170,7 +171,7 @@ def _remove_stale(folder: Path) -> None:
 
 
 def _write(path: Path, arrays: Mapping[str, AnyArray]) -> None:
-    descriptor, name = tempfile.mkstemp(suffix=".part", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(suffix=_PART_SUFFIX, dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             _write_archive(file, arrays)

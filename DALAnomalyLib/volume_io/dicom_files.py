@@ -79,6 +79,11 @@ def _add(series: FoundSeries, file: Path, header: Header) -> None:
         series.frames.extend(frames_of(file, header))
 
 
+def _is_companion(name: str) -> bool:
+    """Whether a file describes others: the list of a medium, or what macOS keeps beside a copied file."""
+    return name.upper() == "DICOMDIR" or name.startswith("._")
+
+
 def _files(path: Path) -> Iterator[Path]:
     """Files below `path`, sorted, so that nothing depends on the order of the file system."""
     if path.is_file():
@@ -94,7 +99,7 @@ def _files(path: Path) -> Iterator[Path]:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 below.append((folder / entry.name, depth + 1))
-            elif entry.name.upper() != "DICOMDIR" and entry.is_file():
+            elif not _is_companion(entry.name) and entry.is_file():
                 count += 1
                 yield folder / entry.name
         if count > MAXIMUM_FILES or (below and depth == MAXIMUM_DEPTH):

@@ -6,6 +6,7 @@ import gzip
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +17,8 @@ from DALAnomalyLib.volume_io.scan_checks import count_non_finite
 
 _HEADER_BYTES = 348
 _CHUNK_BYTES = 1 << 22
+_SAME_SIZE = 0.01
+"""Programs round voxel sizes; less than this share is no contradiction."""
 
 
 def is_nifti(path: Path) -> bool:
@@ -31,7 +34,7 @@ def check_nifti(path: Path) -> int:
     """
     held, non_finite = 0, 0
     try:
-        with _open_plain_or_gzip(path) as stream:
+        with open_plain_or_gzip(path) as stream:
             offset, needed, floating = _nifti_layout(stream.read(_HEADER_BYTES), path)
             stream.read(offset - _HEADER_BYTES)
             while chunk := stream.read(min(_CHUNK_BYTES, needed - held)):
@@ -49,11 +52,23 @@ def check_nifti(path: Path) -> int:
     return non_finite
 
 
-def _open_plain_or_gzip(path: Path) -> BinaryIO:
-    # As ITK does, go by the content: files named .nii.gz are sometimes not compressed.
+def open_plain_or_gzip(path: Path) -> BinaryIO:
+    """As ITK does, go by the content: files named .nii.gz are sometimes not compressed."""
     with path.open("rb") as stream:
         compressed = stream.read(2) == b"\x1f\x8b"
     return gzip.open(path, "rb") if compressed else path.open("rb")  # type: ignore[return-value]
+
+
+def _check_directions(header: bytes, order: str, voxel_size: Sequence[float], path: Path) -> None:
+    """Refuse an sform that gives other voxel sizes than `pixdim`: programs disagree about every volume then."""
+    (sform_code,) = struct.unpack_from(f"{order}h", header, 254)
+    affine = np.array(struct.unpack_from(f"{order}12f", header, 280)).reshape(3, 4)[:, :3]
+    lengths = np.linalg.norm(affine, axis=0)
+    if sform_code > 0 and lengths.all() and not np.allclose(lengths, voxel_size, rtol=_SAME_SIZE):
+        given = " x ".join(f"{size:.4g}" for size in lengths)
+        pixdim = " x ".join(f"{size:.4g}" for size in voxel_size)
+        msg = f"{path}: the header gives voxels of {pixdim} mm (pixdim) and of {given} mm (sform); correct the header"
+        raise GeometryError(msg)
 
 
 def _nifti_layout(header: bytes, path: Path) -> tuple[int, int, np.dtype[Any] | None]:
@@ -73,9 +88,10 @@ def _nifti_layout(header: bytes, path: Path) -> tuple[int, int, np.dtype[Any] | 
     if not plausible:
         msg = f"{path}: the header of this NIfTI file is damaged; copy or download the file again"
         raise InputError(msg)
-    # ITK would silently take 1 mm instead.
-    if not all(np.isfinite(voxel_size[:dimension])) or 0 in voxel_size[:dimension]:
+    # ITK would silently take 1 mm, or mirror the image.
+    if not all(np.isfinite(voxel_size[:dimension])) or min(voxel_size[:dimension]) <= 0:
         msg = f"{path}: the header gives voxel size {voxel_size} mm; correct the header"
         raise GeometryError(msg)
+    _check_directions(header, order, voxel_size, path)
     floating = {16: np.dtype(f"{order}f4"), 64: np.dtype(f"{order}f8")}.get(type_code)
     return max(int(offset), _HEADER_BYTES), math.prod(sizes[:dimension]) * bits_per_voxel // 8, floating

@@ -61,7 +61,7 @@ def check_intensities(array: AnyArray, path: Path) -> None:
             raise InputError(msg)
 
 
-def check_finite(array: AnyArray, path: Path) -> None:
+def check_finite(array: AnyArray, path: Path | str) -> None:
     """Refuse an array with NaN or infinite voxels (InputError)."""
     refuse_non_finite(count_non_finite(array), path)
 
@@ -71,7 +71,7 @@ def count_non_finite(array: AnyArray) -> int:
     return array.size - int(np.count_nonzero(np.isfinite(array)))
 
 
-def refuse_non_finite(count: int, path: Path) -> None:
+def refuse_non_finite(count: int, path: Path | str) -> None:
     """Refuse a scan of which `count` voxels are NaN or infinite (InputError)."""
     if count:
         msg = f"{path}: {count} voxels are NaN or infinite; replace them, for example with 0 outside the brain"

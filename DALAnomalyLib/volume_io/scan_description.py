@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from DALAnomalyLib.errors import InputError
 from DALAnomalyLib.progress import CancelToken
 from DALAnomalyLib.volume_io.described_parameters import ScanDescription
 from DALAnomalyLib.volume_io.dicom_header import is_dicom_source
+from DALAnomalyLib.volume_io.file_orientation import gives_orientation
 from DALAnomalyLib.volume_io.nifti_sidecar import describe_sidecar
 from DALAnomalyLib.volume_io.series_choice import find_scan
 
@@ -32,4 +34,6 @@ def describe_scan(
     if not path.exists():
         msg = f"{path}: no such file or folder; check the path"
         raise InputError(msg)
-    return find_scan(path, series, sequence, cancel).scan if is_dicom_source(path) else describe_sidecar(path)
+    if is_dicom_source(path):
+        return find_scan(path, series, sequence, cancel).scan
+    return replace(describe_sidecar(path), gives_orientation=gives_orientation(path))

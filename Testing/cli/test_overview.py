@@ -165,3 +165,9 @@ def test_picture_needs_no_display_and_leaves_the_users_matplotlib_alone(tmp_path
     before = "matplotlib.pyplot" in sys.modules
     overview.write_overview(tmp_path / "overview.png", scan, detection, "scan.nii.gz")
     assert ("matplotlib.pyplot" in sys.modules) == before
+
+
+def test_dollar_signs_in_a_name_are_no_formula(tmp_path: Path) -> None:
+    scan, detection = make_detection(Grid((24, 28, 30), (4.0, 4.0, 4.0)))
+    overview.write_overview(tmp_path / "overview.png", scan, detection, "x$_$y")
+    assert imread(tmp_path / "overview.png").ndim == 3

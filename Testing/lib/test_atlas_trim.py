@@ -41,3 +41,17 @@ def test_the_header_decides_where_a_mask_lies() -> None:
     brain = away.move(ATLAS)
     assert trim_to_atlas(brain, ATLAS)[1] > 0.5
     assert trim_to_atlas(away.inverse().move(brain), ATLAS)[1] == 0
+
+
+def test_what_lies_below_the_atlas_grid_is_cut_off() -> None:
+    """The atlas' grid ends close below its brain; a neck goes on."""
+    lowest = next(k for k in range(GRID.shape[0]) if ATLAS.array[k].any())
+    cropped = Volume(
+        ATLAS.array[lowest:], Grid((GRID.shape[0] - lowest, 70, 64), GRID.spacing, (-60.0, -70.0, -55.0 + 2.0 * lowest))
+    )
+    brain = ATLAS.array.copy()
+    brain[:lowest, 30:40, 26:34] = 1
+    trimmed, share = trim_to_atlas(Volume(brain, GRID), cropped)
+    assert share > 0
+    reached = GRID.index_to_physical(np.argwhere(trimmed.array))[:, 2].min()
+    assert reached >= -40 - REACH_MM - 2.0

@@ -565,3 +565,12 @@ def test_no_message_and_no_listing_names_the_patient(tmp_path: Path) -> None:
         for private in (*NAME.split("^"), IDENTIFIER, "4711", "1970", "1.2.0", "1.2.1"):
             assert private.casefold() not in text.casefold(), text
     assert [one.name for one in list_series(tmp_path)] == ["T1 axial", "", "T2", "t1", "", "t2"]
+
+
+def test_what_macos_keeps_beside_copied_files_is_no_damage(tmp_path: Path) -> None:
+    write_series(tmp_path / "series", SCAN, "1.2.3", **T1_SPIN_ECHO)
+    for file in list((tmp_path / "series").iterdir()):
+        file.with_name(f"._{file.name}").write_bytes(bytes.fromhex("00051607") + bytes(100))
+    (only,) = list_series(tmp_path / "series")
+    assert only.usable
+    assert only.remarks == ()

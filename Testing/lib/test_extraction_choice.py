@@ -106,9 +106,15 @@ def test_given_mask_wins(installation: Path, method: ExtractionMethod) -> None:
     np.testing.assert_array_equal(found.mask.array, given > 0)
 
 
+def test_a_mask_of_probabilities_is_brain_above_one_half() -> None:
+    mask = binary(Volume(np.linspace(0, 1, 64).reshape(4, 4, 4), Grid((4, 4, 4), (1.0, 1.0, 1.0))))
+    assert mask.array.sum() == 32
+    assert mask.array.dtype == np.uint8
+
+
 def test_empty_mask_is_told() -> None:
     for value in (0, -1):
-        with pytest.raises(InputError, match=r"the brain mask is empty.*above 0 inside the brain"):
+        with pytest.raises(InputError, match=r"the brain mask is empty.*above 0.5 inside the brain"):
             find(head(), given=Volume(np.full(GRID.shape, value, np.int16), GRID))
 
 

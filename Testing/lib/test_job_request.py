@@ -83,6 +83,13 @@ def test_a_file_with_wrong_entries_is_refused(tmp_path: Path, change: dict[str, 
         DetectionRequest.read(path)
 
 
+@pytest.mark.parametrize("content", [b"5", b"null", b'"text"', b"[1]"])
+def test_json_that_is_no_object_is_an_input_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "request.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"request\.json: the request is no JSON object"):
+        DetectionRequest.read(tmp_path / "request.json")
+
+
 @pytest.mark.parametrize("content", [None, b"{", b"\xff\xfe"])
 def test_a_file_that_is_no_request_is_an_input_error(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "request.json"

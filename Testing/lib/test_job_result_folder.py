@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from DALAnomalyLib.errors import OutputError
-from DALAnomalyLib.job.result_folder import refuse_existing, result_folder, writing
+from DALAnomalyLib.job.result_folder import refuse_existing, result_folder, writing, writing_into
 
 NAMES = ("a.txt", "b.txt")
 
@@ -137,6 +137,17 @@ def test_what_the_file_system_refuses_becomes_one_line(tmp_path: Path, number: i
     with pytest.raises(OutputError, match=words) as caught, writing(tmp_path):
         raise OSError(number, os.strerror(number))
     assert "\n" not in str(caught.value)
+
+
+def test_folder_for_long_work_is_made_first_and_goes_again_if_nothing_came(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"below: cannot be written"), writing_into(tmp_path / "file" / "below"):
+        pytest.fail("the work must not begin")
+    with pytest.raises(ZeroDivisionError), writing_into(tmp_path / "new"):
+        1 // len(entries(tmp_path / "new"))  # is there, and empty
+    with writing_into(tmp_path / "kept"):
+        (tmp_path / "kept" / "a.txt").write_text("")
+    assert entries(tmp_path) == ["file", "kept"]
 
 
 def test_two_runs_cannot_write_one_result(tmp_path: Path) -> None:

@@ -13,10 +13,13 @@ from DALAnomalyLib.preprocessing import chain, pipeline
 from DALAnomalyLib.preprocessing.chain import ScanRequest
 from DALAnomalyLib.preprocessing.equipment import Equipment
 from DALAnomalyLib.preprocessing.model_grid import to_model_grid
-from DALAnomalyLib.preprocessing.pipeline import PreparedScan, Standard, prepare_scan
+from DALAnomalyLib.preprocessing.pipeline import PreparedScan, Standard, prepare_scan, without_anomalies
 from DALAnomalyLib.preprocessing.steps import StepLog
 from DALAnomalyLib.progress import CancelToken
 from DALAnomalyLib.volume import Grid, Volume
+from DALAnomalyLib.volume_io import ScanDescription
+from Testing.lib.atlas_phantom import CONTRASTS as ATLAS_CONTRASTS
+from Testing.lib.atlas_phantom import brain, motion, painted
 from Testing.lib.phantom import CONTRASTS, SCAN_GRID, brain_mask, scan, untrained_model
 
 Prepare = Callable[..., PreparedScan]
@@ -36,13 +39,14 @@ def prepare(model: Model) -> Prepare:
         mask: Volume | None = None,
         sequence: str = "auto",
         templates: dict[str, torch.Tensor] | None = None,
+        description: ScanDescription | None = None,
         cancel: CancelToken | None = None,
     ) -> PreparedScan:
         standard = Standard(metadata.config.grid, metadata.landmarks, templates or model.templates)
         config = metadata.config.preprocessing
         log = StepLog(config.skip, cancel=cancel)
         return prepare_scan(
-            ScanRequest(volume, sequence, mask), standard, config, Equipment(), torch.device("cpu"), log
+            ScanRequest(volume, sequence, mask, description), standard, config, Equipment(), torch.device("cpu"), log
         )
 
     return call
@@ -108,7 +112,7 @@ def test_a_mask_on_another_grid_is_refused(prepare: Prepare) -> None:
 @pytest.mark.parametrize("value", [0, -1])
 def test_an_empty_mask_is_refused(prepare: Prepare, value: int) -> None:
     mask = Volume(np.full(SCAN_GRID.shape, value, np.int16), SCAN_GRID)
-    with pytest.raises(InputError, match=r"brain mask is empty .*; give a mask"):
+    with pytest.raises(InputError, match="brain mask is empty; give a mask"):
         prepare(scan(), mask)
 
 
@@ -155,6 +159,22 @@ def test_auto_picks_the_sequence_by_its_contrast(prepare: Prepare, sequence: str
     assert prepared.warnings == ()
 
 
+def test_what_is_said_to_lie_in_the_atlas_is_compared_with_it(prepare: Prepare) -> None:
+    with pytest.raises(InputError, match="this looks like FLAIR"):
+        prepare(painted(ATLAS_CONTRASTS["FLAIR"], noise=0.02), brain())
+    told = prepare(painted(ATLAS_CONTRASTS["FLAIR"], noise=0.02), brain(), sequence="T1")
+    assert "told to be T1 but it looks like FLAIR" in told.warnings[0]
+    taken = prepare(painted(ATLAS_CONTRASTS["T2"], noise=0.02), brain())
+    assert taken.sequence == "T2"
+    assert taken.sequence_evidence.startswith("correlation with the atlas T1 ")
+
+
+def test_what_does_not_lie_where_its_header_says_is_not_compared_with_the_atlas(prepare: Prepare) -> None:
+    away = motion(0, (1, 0, 0), (60, 0, 0))
+    moved = prepare(away.move(painted(ATLAS_CONTRASTS["FLAIR"], noise=0.02)), away.move(brain()))
+    assert moved.sequence_evidence.startswith("correlation with the mean T1 ")
+
+
 def test_an_unclear_sequence_is_warned_of(prepare: Prepare, model: Model) -> None:
     alike = {"T1": model.templates["T2"], "T2": model.templates["T2"]}
     prepared = prepare(scan(), templates=alike)
@@ -175,6 +195,51 @@ def test_a_sequence_that_contradicts_the_image_is_used_and_warned_of(prepare: Pr
 def test_an_unknown_sequence_is_refused(prepare: Prepare, sequence: str) -> None:
     with pytest.raises(UsageError, match=f"unknown sequence '{sequence}'; this model knows T1, T2 and 'auto'"):
         prepare(scan(), sequence=sequence)
+
+
+# --- what a file leaves open ------------------------------------------------------------------------------------------
+
+
+def test_voxels_that_are_no_numbers_are_refused(prepare: Prepare) -> None:
+    volume = scan()
+    volume.array[20, 20, 20] = np.nan
+    with pytest.raises(InputError, match="the scan: 1 voxels are NaN or infinite"):
+        prepare(volume)
+
+
+def test_a_scan_of_unknown_orientation_is_warned_of(prepare: Prepare) -> None:
+    silent = ScanDescription(None, None, None, "the file says nothing", gives_orientation=False)
+    (warning,) = prepare(scan(), description=silent).warnings
+    assert warning.endswith("left and right may be swapped")
+
+
+# --- the second pass --------------------------------------------------------------------------------------------------
+
+
+def test_intensities_are_measured_again_without_what_is_anomalous(prepare: Prepare, model: Model) -> None:
+    prepared = prepare(scan(sequence="T1"), sequence="T1")
+    brightest = prepared.image > prepared.image[prepared.brain > 0].quantile(0.8)
+    again = without_anomalies(prepared, brightest, model.metadata.landmarks["T1"])
+    assert again.intensities.scan[-1] < prepared.intensities.scan[-1]
+    assert again.image.mean() > prepared.image.mean()
+    before, after = (next(step for step in item.steps if step.name == "standardisation") for item in (prepared, again))
+    assert after.parameters["scan"] == again.intensities.scan.tolist() != before.parameters["scan"]
+
+
+def test_skipped_landmarks_stay_skipped(prepare: Prepare) -> None:
+    prepared = prepare(scan())
+    assert (
+        len(without_anomalies(prepared, torch.zeros_like(prepared.brain, dtype=torch.bool), None).intensities.scan) == 2
+    )
+
+
+def test_a_brain_that_is_anomalous_throughout_is_left_as_it_was(prepare: Prepare, model: Model) -> None:
+    prepared = prepare(scan())
+    again = without_anomalies(
+        prepared, torch.ones_like(prepared.brain, dtype=torch.bool), model.metadata.landmarks["T1"]
+    )
+    assert again.intensities is prepared.intensities
+    assert "not standardised again" in again.warnings[-1]
 
 
 # --- cancelling -------------------------------------------------------------------------------------------------------

@@ -119,7 +119,7 @@ def header(
 
 
 def image(kind: str, bright_share: float = 0.0, bright_fluid_share: float = 0.0) -> Appearance:
-    return Appearance(kind, {}, {}, bright_share, bright_fluid_share, "correlation with the atlas 0.50")
+    return Appearance(kind, {}, {}, bright_share, bright_fluid_share, 0.9, "correlation with the atlas 0.50")
 
 
 def decided(

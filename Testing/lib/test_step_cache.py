@@ -161,13 +161,17 @@ def test_failed_write_leaves_the_old_entry_and_no_rest(tmp_path: Path, monkeypat
 
 
 def test_rests_of_a_killed_program_are_cleared_but_not_files_being_written(tmp_path: Path) -> None:
-    old, new = tmp_path / "tmpold.part", tmp_path / "tmpnew.part"
+    old, new = tmp_path / "tmpold.step.part", tmp_path / "tmpnew.step.part"
+    foreign = tmp_path / "download.part"
+    foreign.write_bytes(b"half")
+    os.utime(foreign, (time.time() - 7200,) * 2)
     old.write_bytes(b"half")
     new.write_bytes(b"half")
     os.utime(old, (time.time() - 7200,) * 2)
     StepCache(tmp_path)
     assert not old.exists()
     assert new.exists()
+    assert foreign.exists()
 
 
 def test_readers_never_see_half_an_entry(tmp_path: Path) -> None:
@@ -230,7 +234,7 @@ def test_digest_changes_with_every_voxel_and_every_part_of_the_grid() -> None:
 
 def test_default_folder_is_the_users_or_the_named_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DAL_CACHE", str(tmp_path / "here"))
-    assert default_cache_folder() == tmp_path / "here"
+    assert default_cache_folder() == tmp_path / "here" / "dal-anomaly"
     monkeypatch.delenv("DAL_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))

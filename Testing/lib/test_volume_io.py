@@ -18,7 +18,7 @@ import SimpleITK as sitk
 
 from DALAnomalyLib.errors import DALAnomalyError, GeometryError, InputError, OutputError
 from DALAnomalyLib.volume import Grid, Volume, lps_to_ras
-from DALAnomalyLib.volume_io import from_sitk, read_map, read_mask, read_volume, to_sitk, write_volume
+from DALAnomalyLib.volume_io import describe_scan, from_sitk, read_map, read_mask, read_volume, to_sitk, write_volume
 
 SHAPE = (20, 24, 28)
 SPACING = (3.0, 4.0, 5.0)
@@ -328,12 +328,43 @@ def test_absurd_voxel_size_or_extent_is_refused(tmp_path: Path, spacing: tuple[f
     assert "voxel size" in message if spacing[0] < 1 or spacing[1] > 10 else "extent" in message
 
 
-def test_zero_voxel_size_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [0.0, -3.0, math.nan])
+def test_impossible_voxel_size_is_refused(tmp_path: Path, size: float) -> None:
+    """A negative one would mirror the image."""
     path = write_array(tmp_path / "scan.nii", scan().array)
     data = bytearray(path.read_bytes())
-    struct.pack_into("<f", data, 80, 0.0)  # pixdim[1]
+    struct.pack_into("<f", data, 80, size)  # pixdim[1]
     path.write_bytes(data)
     assert "voxel size" in refused(GeometryError, path)
+
+
+def test_an_sform_of_other_voxels_is_refused(tmp_path: Path) -> None:
+    path = write_array(tmp_path / "scan.nii", scan().array)
+    image = nibabel.load(path)
+    image.set_sform(image.affine @ np.diag((0.5, 1, 1, 1)), code=1)
+    image.header["pixdim"][1:4] = GRID.spacing
+    nibabel.save(image, tmp_path / "other.nii")
+    assert "3 x 4 x 5 mm (pixdim) and of 1.5 x 4 x 5 mm (sform)" in refused(GeometryError, tmp_path / "other.nii")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_whether_a_nifti_file_gives_the_orientation(tmp_path: Path, suffix: str) -> None:
+    path = write_array(tmp_path / f"scan{suffix}", scan().array)
+    assert describe_scan(path).gives_orientation
+    image = nibabel.load(path)
+    image.set_sform(None, code=0)
+    image.set_qform(None, code=0)
+    nibabel.save(image, tmp_path / f"silent{suffix}")
+    assert not describe_scan(tmp_path / f"silent{suffix}").gives_orientation
+
+
+def test_whether_an_nrrd_file_gives_the_orientation(tmp_path: Path) -> None:
+    path = write_array(tmp_path / "scan.nrrd", scan().array)
+    assert describe_scan(path).gives_orientation
+    lines = path.read_bytes().split(b"\n")
+    (tmp_path / "silent.nrrd").write_bytes(b"\n".join(line for line in lines if not line.startswith(b"space:")))
+    assert not describe_scan(tmp_path / "silent.nrrd").gives_orientation
+    assert describe_scan(write_array(tmp_path / "scan.mha", scan().array)).gives_orientation
 
 
 def test_zero_voxel_size_in_a_meta_image_is_refused(tmp_path: Path) -> None:

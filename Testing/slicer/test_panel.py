@@ -96,9 +96,8 @@ class FromClickToSavedSceneTest(PanelTestCase):
             self.assertIn("Written", self.ui.exportLabel.text)
             self.ui.imageFormatSelector.currentIndex = 1
             self.ui.exportImagesButton.click()
-            self.assertIn("score.nrrd", os.listdir(Path(folder, "DALAnomaly images")))
+            self.assertIn("score.nrrd", os.listdir(Path(folder, "DALAnomaly images 2")))
             self.ui.imageFormatSelector.currentIndex = 0
-            self.ui.exportImagesButton.click()
             self.ui.exportReportButton.click()
             self.assertIn("Written", self.ui.exportLabel.text)
             self.ui.exportDicomButton.click()
@@ -113,7 +112,7 @@ class FromClickToSavedSceneTest(PanelTestCase):
 
     def assert_saved_scene_is_picked_up_again(self, scan: slicer.vtkMRMLScalarVolumeNode) -> None:
         self.ui.thresholdSlider.value *= 1.5
-        threshold, voxels = self.panel.parameters.threshold, self.anomaly_voxels(scan)
+        threshold, voxels = self.panel.findings.live.choice.threshold, self.anomaly_voxels(scan)
         with tempfile.TemporaryDirectory() as folder:
             path = str(Path(folder, "scene.mrb"))
             self.assertTrue(slicer.util.saveScene(path))
@@ -122,7 +121,7 @@ class FromClickToSavedSceneTest(PanelTestCase):
             slicer.util.loadScene(path)
         slicer.app.processEvents()
         self.assertTrue(self.ui.findingsSection.enabled, self.ui.statusLabel.text)
-        self.assertAlmostEqual(self.panel.parameters.threshold, threshold, places=6)
+        self.assertAlmostEqual(self.panel.findings.live.choice.threshold, threshold, places=6)
         reopened = self.panel.parameters.inputVolume
         self.assertEqual(reopened.GetName(), "Sample T2")
         self.assertEqual(self.anomaly_voxels(reopened), voxels)

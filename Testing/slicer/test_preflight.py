@@ -94,6 +94,8 @@ class TorchUtils(types.ModuleType):
 
     def installTorch(self, **options: object) -> object:
         self.asked.append(options)
+        if isinstance(self._installed, Exception):
+            raise self._installed
         return self._installed
 
 
@@ -113,10 +115,38 @@ def test_the_extension_installs_the_version_that_the_package_declares(monkeypatc
     assert f'"torch{torch_installation.REQUIREMENT}"' in project
 
 
-def test_failed_installation_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "PyTorchUtils", TorchUtils(None))
-    with pytest.raises(UsageError, match="PyTorch Utils"):
+@pytest.mark.parametrize(
+    ("outcome", "reason"),
+    [(None, "declined"), (subprocess.CalledProcessError(1, "pip"), "pip"), (RuntimeError("no route to host"), "route")],
+)
+def test_failed_installation_says_why_and_what_to_do(
+    outcome: object, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", TorchUtils(outcome))
+    with pytest.raises(UsageError, match=f"{reason}.*PyTorch Utils"):
         install_torch(lambda question: True)
+
+
+class ExtensionsModel:
+    """Slicer's model of extensions as far as it is called; it needs a server."""
+
+    def __init__(self) -> None:
+        self.interactive = True
+        self.calls: list[object] = []
+
+    def installExtensionFromServer(self, name: str, restart: bool = True) -> bool:
+        self.calls.append((name, restart))
+        return True
+
+
+def test_slicer_restarts_once_for_the_extension(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ExtensionsModel()
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
+    monkeypatch.setattr(type(slicer.app), "extensionsManagerModel", lambda app: model, raising=False)
+    monkeypatch.setattr(slicer.util, "restart", lambda: model.calls.append("restart"))
+    assert not install_torch(lambda question: True)
+    assert model.calls == [("PyTorch", False), "restart"]
+    assert slicer.app.settings().value(RESUME_SETTING)
 
 
 def test_without_the_extension_the_user_is_sent_to_the_extensions_manager(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,8 @@
+import json
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import ablations
 import pytest
@@ -69,9 +72,14 @@ def test_the_table_gives_mean_and_range_over_the_seeds() -> None:
 
 
 def test_a_finished_run_is_neither_trained_nor_measured_again(tmp_path: Path) -> None:
-    (tmp_path / "ablation.json").write_text('{"AP": 0.5}', encoding="utf-8")
+    kept = {"inputs": {"pack": "a", "cases": ["glioma T2 one"]}, "figures": {"AP": 0.5}}
+    (tmp_path / "ablation.json").write_text(json.dumps(kept), encoding="utf-8")
+    pack: Any = SimpleNamespace(sha256="a")
+    cases: Any = [SimpleNamespace(dataset="glioma", sequence="T2", subject="one")]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_dictionary(BASE)), encoding="utf-8")
-    assert ablations.measured(BASE, None, tmp_path, [], None) == {"AP": 0.5}  # type: ignore[arg-type]
+    equipment: Any = None
+    assert ablations.measured(BASE, pack, tmp_path, cases, equipment) == {"AP": 0.5}
     other = ablations.variants(BASE)["Canny edges"]
-    with pytest.raises(UsageError, match="another configuration"):
-        ablations.measured(other, None, tmp_path, [], None)  # type: ignore[arg-type]
+    for given in ((other, pack, cases), (BASE, SimpleNamespace(sha256="b"), cases), (BASE, pack, [])):
+        with pytest.raises(UsageError, match="another configuration, pack or table of cases"):
+            ablations.measured(given[0], given[1], tmp_path, given[2], equipment)

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from DALAnomalyCLI.app import app
 from DALAnomalyLib.configuration import from_dictionary
-from DALAnomalyLib.errors import InputError, UsageError
+from DALAnomalyLib.errors import InputError, OutputError, UsageError
 from DALAnomalyLib.model_store import Model, load_model
 from DALAnomalyLib.network.dal_network import DALNetwork
 from DALAnomalyLib.scoring.score_config import SCORE_KINDS
@@ -189,3 +191,11 @@ def test_another_network_has_no_say(
     with pytest.raises(UsageError, match="another network or grid"):
         export(finished_run.folder / "last.pt", toy_pack, tmp_path / "other.dalmodel", other)
     assert not list(tmp_path.glob("*.dalmodel"))
+
+
+def test_where_no_file_can_be_is_told_before_the_checkpoint_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    arguments = ["export", "missing.pt", "--data", "missing", "-o", tmp_path / "file" / "model.dalmodel"]
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == OutputError.exit_code
+    assert "file: cannot be written" in " ".join(result.output.split())

@@ -300,6 +300,7 @@ def test_train_runs_on_a_pack_and_export_makes_a_network_file(
     loaded = load_extractor(file)
     assert loaded.spacing_mm == 2.0
     assert loaded.training["steps"] == 1
+    assert re.fullmatch(r"\d whole-head label maps .* and \d recoloured real T1 heads", loaded.training["data"])
     state = load_checkpoint(run / "last.pt", CPU)["average"]
     for name, weight in loaded.network.state_dict().items():
         assert torch.equal(weight, state[name].half().float())

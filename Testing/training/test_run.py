@@ -104,3 +104,28 @@ def test_until_0_trains_nothing(
     train(write_config(stages=STAGES), toy_pack_folder, tmp_path / "run", accelerator="cpu", until=0, quiet=True)
     assert not (tmp_path / "run" / "last.pt").exists()
     assert exported == []
+
+
+def test_one_card_cannot_be_named_by_its_number(
+    toy_pack_folder: Path, tmp_path: Path, write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "resolve_device", torch.device)
+    with pytest.raises(UsageError, match="CUDA_VISIBLE_DEVICES"):
+        train(write_config(stages=STAGES), toy_pack_folder, tmp_path / "run", accelerator="cuda:1", quiet=True)
+
+
+def test_automatic_is_what_detection_means_by_it(
+    toy_pack_folder: Path, tmp_path: Path, write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what Lightning would choose, which is the graphics processor of a Mac."""
+    chosen: list[object] = []
+
+    def remember(config: object, pack: object, run: object, hardware: object) -> None:
+        chosen.append(hardware)
+        raise UsageError("far enough")
+
+    monkeypatch.setattr(run_module, "Trainer", remember)
+    monkeypatch.setattr(run_module, "resolve_device", lambda name: torch.device("cpu"))
+    with pytest.raises(UsageError, match="far enough"):
+        train(write_config(stages=STAGES), toy_pack_folder, tmp_path / "run", quiet=True)
+    assert chosen == [run_module.Hardware("cpu", 1)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import math
 import os
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from DALAnomalyTraining.checkpoint import save_checkpoint
 from DALAnomalyTraining.generator.pair_generator import PairGenerator, Pictures
 from DALAnomalyTraining.objective import SUBNETWORKS, term_names
 from DALAnomalyTraining.pack import Pack, PackWriter, Record
-from DALAnomalyTraining.trainer import Hardware, Trainer, split_records
+from DALAnomalyTraining.trainer import Hardware, Trainer, person_of, split_records
 from DALAnomalyTraining.training_config import load_training_config
 from DALAnomalyTraining.validation import Validation, ValidationResult
 
@@ -137,7 +139,8 @@ def test_resuming_changes_nothing_wherever_a_run_stopped(
     stopped = trained(finished_run.config, toy_pack, run, until=until)
     assert stopped.step == checkpoint_of(run)["step"] == until
     trained(finished_run.config, toy_pack, run, resume=True)
-    # stopping validates once more, which must not matter either
+    # nor does stopping have a say in which step is best
+    assert (run / "best.pt").exists() == (finished_run.folder / "best.pt").exists()
     assert losses_of(run) == losses_of(finished_run.folder)
     assert_same_weights(run, finished_run.folder)
 
@@ -291,6 +294,38 @@ def test_every_tenth_record_is_held_out() -> None:
     assert not {record.name for record in training} & {record.name for record in held_out}
 
 
+def test_whoever_is_held_out_is_trained_on_by_no_other_record() -> None:
+    several = records(8)
+    for name in ("t1/IXI014", "pairs/IXI014-Guys-0828", "a/sub-3_ses-1", "a/sub-3_ses-2", "a/sub-31", "b/subject_3"):
+        several.append(replace(several[0], name=name))
+    training, held_out = split_records([*several[:8], several[10], several[8], *several[9:], *records(4)])
+    assert [record.name for record in held_out] == ["t1/IXI014"]
+    assert {record.name for record in several} - {record.name for record in training} == {
+        "t1/IXI014",
+        "pairs/IXI014-Guys-0828",
+    }
+    assert person_of(several[10]) == person_of(several[11]) != person_of(several[12])
+
+
+def test_real_pairs_alone_teach_no_tissues(
+    toy_pack: Pack, tmp_path: Path, write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toy_pack, "records", [record for record in toy_pack.records if record.source == "paired"])
+    weights = {"tissue_cross_entropy": 1.0}
+    stages = [{"name": "anatomy", "steps": 1, "learning_rates": {"anatomy_extractor": 1.0}, "weights": weights}]
+    unlabelled = load_training_config(write_config("a.yaml", stages=stages))
+    with pytest.raises(UsageError, match=r'stage "anatomy" learns tissues.*cluster_pairs: true.*ixi_paper\.yaml'):
+        Trainer(unlabelled, toy_pack, tmp_path / "run", Hardware("cpu"))
+    clustered = load_training_config(write_config("b.yaml", stages=stages, generator={"cluster_pairs": True}))
+    Trainer(clustered, toy_pack, tmp_path / "run", Hardware("cpu"))
+
+
+def test_resuming_and_beginning_with_others_weights_exclude_one_another(toy_pack: Pack, finished_run: Any) -> None:
+    trainer = Trainer(load_training_config(finished_run.config), toy_pack, finished_run.folder, Hardware("cpu"))
+    with pytest.raises(UsageError, match=r"--resume continues .*, --start begins"):
+        trainer.fit(resume=True, start=finished_run.folder / "last.pt")
+
+
 def test_a_small_pack_validates_on_what_it_trains_on() -> None:
     training, held_out = split_records(records(9))
     assert training == held_out == records(9)
@@ -351,6 +386,9 @@ def test_a_run_can_begin_with_the_weights_and_landmarks_of_another(
     begun = checkpoint_of(tmp_path / "run")
     assert begun["step"] == 1
     assert begun["landmarks"] == other["landmarks"]
+    digest = hashlib.sha256((finished_run.folder / start).read_bytes()).hexdigest()
+    assert begun["start"] == {"file": start, "sha256": digest, "steps": begun["start"]["steps"], "start": None}
+    assert 0 < begun["start"]["steps"] <= 10
     for name, value in other["average"].items():
         # half precision in a model file
         torch.testing.assert_close(begun["network"][name], value, rtol=tolerance, atol=tolerance)

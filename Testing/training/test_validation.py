@@ -194,6 +194,11 @@ def test_collapse_is_called_out_and_nothing_else(
         assert expected in message
 
 
+def test_a_network_that_makes_nothing_of_its_anatomy_cannot_collapse(validation: Validation) -> None:
+    without = replace(CONFIG, network=replace(CONFIG.network, restoration_input="image_edges"))
+    assert measured(validation, config=without, edges=0.9).warnings() == []
+
+
 def test_thresholds_find_the_lesions_for_every_score(validation: Validation) -> None:
     thresholds = validation.thresholds(KnownNetwork(validation._cases))  # type: ignore[arg-type]
     assert {name: set(by_kind) for name, by_kind in thresholds.items()} == {

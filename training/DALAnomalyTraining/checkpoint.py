@@ -70,4 +70,5 @@ def load_beginning(path: Path, device: torch.device) -> dict[str, Any]:
         "average": None,
         "landmarks": {name: dataclasses.asdict(each) for name, each in model.metadata.landmarks.items()},
         "step": model.metadata.training.get("steps", 0),
+        "start": model.metadata.training.get("start"),
     }

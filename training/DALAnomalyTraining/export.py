@@ -68,6 +68,7 @@ def export(checkpoint: Path, pack: Pack, path: Path, config_file: Path | None = 
             "pack_sha256": content["pack"],
             "steps": content["step"],
             "seed": config.seed,
+            **({} if content.get("start") is None else {"start": content["start"]}),
             "validation_on_synthetic_lesions": {name: round(value, 4) for name, value in measured.figures.items()},
             "reference": {"subjects": REFERENCE_SUBJECTS, "margin": MARGIN},
         },

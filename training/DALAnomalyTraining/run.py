@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from DALAnomalyLib.device import resolve_device
+from DALAnomalyLib.errors import UsageError
 from DALAnomalyLib.job.result_folder import writing
 from DALAnomalyTraining.export import export
 from DALAnomalyTraining.pack import Pack
@@ -38,12 +39,15 @@ def train(
 
     Raises:
         DeviceError: There is no such device.
+        UsageError: The options contradict one another, or the data cannot be trained on in this way.
         OutputError: `output` holds a run already, cannot be written, or the disk is full.
     """
-    if accelerator != "auto":
-        resolve_device(accelerator)  # says what Fabric would only complain of
+    device = resolve_device(accelerator)
+    if ":" in accelerator:
+        msg = f"--device {accelerator} names one card; say cuda, and which cards there are with CUDA_VISIBLE_DEVICES"
+        raise UsageError(msg)
     pack = Pack(data)
-    trainer = Trainer(load_training_config(config), pack, output, Hardware(accelerator, devices))
+    trainer = Trainer(load_training_config(config), pack, output, Hardware(device.type, devices))
     with writing(output):
         trainer.fit(resume, until, quiet, start)
         finished = trainer.step >= trainer.config.steps

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
+import re
 import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
@@ -33,6 +35,7 @@ from DALAnomalyTraining.validation import Validation
 
 VALIDATION_SHARE = 10
 """Every tenth record of a pack is held out for validation."""
+_PERSON = re.compile(r"\bIXI\d{3}|\bsub-[A-Za-z0-9]+")
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,6 @@ class Hardware:
 
     accelerator: str = "auto"
     devices: int = 1
-    threads: int = 0
-    """CPU threads per process; 0 leaves PyTorch's choice."""
 
     @property
     def has_gpu(self) -> bool:
@@ -51,10 +52,20 @@ class Hardware:
 
 
 def split_records(records: list[Record]) -> tuple[list[Record], list[Record]]:
-    """Records to train on and records held out; a pack too small to spare any validates on what it trains on."""
+    """Records to train on and records held out; a pack too small to spare any validates on what it trains on.
+
+    Nobody who is held out is trained on by another record, as when a person was scanned twice or IXI came in two forms.
+    """
     held_out = [record for index, record in enumerate(records) if index % VALIDATION_SHARE == VALIDATION_SHARE - 1]
-    training = [record for record in records if record not in held_out]
+    people = {person_of(record) for record in held_out}
+    training = [record for record in records if person_of(record) not in people]
     return training, held_out or records
+
+
+def person_of(record: Record) -> str:
+    """Whose scan it is, by the names of IXI (IXI014-Guys-0828) and BIDS (sub-7_ses-2); else each record is somebody."""
+    named = _PERSON.search(record.name)
+    return record.name if named is None else named[0]
 
 
 class Trainer:
@@ -63,8 +74,6 @@ class Trainer:
     def __init__(self, config: TrainingConfig, pack: Pack, run: Path, hardware: Hardware) -> None:
         """Set up devices, network, optimiser and data; nothing is written before `fit`."""
         self.config, self.run = config, run
-        if hardware.threads:
-            torch.set_num_threads(hardware.threads)
         self.fabric = Fabric(
             accelerator=hardware.accelerator,
             devices=hardware.devices,
@@ -79,6 +88,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.pack = pack
         training, held_out = split_records(pack.records)
+        self._check_tissues(training)
         self.pairs, self.held_out = (self._generator(records) for records in (training, held_out))
         # channels last: the same weights and figures, a third less time per step on CPUs
         self.network = DALNetwork(config.model)
@@ -96,6 +106,7 @@ class Trainer:
         self.landmarks: dict[str, Landmarks] = {}
         self.step = 0
         self.best = -math.inf
+        self.began_with: dict[str, Any] | None = None
 
     def _check_batch(self) -> None:
         parts = self.fabric.world_size * self.config.accumulation
@@ -105,6 +116,18 @@ class Trainer:
                 "(processes x accumulation); every part needs pairs of subjects"
             )
             raise UsageError(msg)
+
+    def _check_tissues(self, training: list[Record]) -> None:
+        """Real pairs have no tissue labels: what learns from these alone would learn nothing, without a word."""
+        if self.config.generator.cluster_pairs or any(record.source != "paired" for record in training):
+            return
+        for stage in self.config.stages:
+            if stage.weights.tissue_cross_entropy > 0:
+                msg = (
+                    f'stage "{stage.name}" learns tissues (tissue_cross_entropy), but this pack has real pairs alone, '
+                    "whose tissues nobody labelled; set generator: {cluster_pairs: true}, or train with ixi_paper.yaml"
+                )
+                raise UsageError(msg)
 
     def _generator(self, records: list[Record]) -> PairGenerator:
         model = self.config.model
@@ -151,7 +174,8 @@ class Trainer:
                     log.write("steps", self.step - 1, figures)
                     bar.set_postfix_str(f"{stage.name}, loss {figures['total']:.4f}", refresh=False)
                     bar.update()
-                if self.step % self.config.validate_every == 0 or self.step == last:
+                # not where `until` stops, which must not have a say in what is best
+                if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
                     self._validate(validation, log, bar.write)
                 if time.monotonic() - saved > 60 * self.config.checkpoint_minutes or self.step == last:
                     self._save("last.pt")
@@ -159,6 +183,9 @@ class Trainer:
 
     def _start(self, resume: bool, start: Path | None) -> None:
         path = self.run / "last.pt"
+        if resume and start is not None:
+            msg = "--resume continues the run with its own weights, --start begins one with others'; give one of them"
+            raise UsageError(msg)
         if resume:
             self._load(path)
             return
@@ -261,6 +288,7 @@ class Trainer:
             "config": to_dictionary(self.config),
             "pack": self.pack.sha256,
             "data": self.pack.description,
+            "start": self.began_with,
             "step": self.step,
             "best": self.best,
             "landmarks": {key: dataclasses.asdict(value) for key, value in self.landmarks.items()},
@@ -282,6 +310,8 @@ class Trainer:
             self.average.network.load_state_dict(state)
         # the weights know intensities on this scale
         self.landmarks = landmarks_from(content["landmarks"])
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.began_with = {"file": path.name, "sha256": digest, "steps": content["step"], "start": content.get("start")}
 
     def _load(self, path: Path) -> None:
         content = load_checkpoint(path, self.fabric.device)
@@ -296,7 +326,7 @@ class Trainer:
             self.average.network.load_state_dict(content["average"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.landmarks = landmarks_from(content["landmarks"])
-        self.step, self.best = content["step"], content["best"]
+        self.step, self.best, self.began_with = content["step"], content["best"], content.get("start")
 
 
 def landmarks_from(values: dict[str, Any]) -> dict[str, Landmarks]:

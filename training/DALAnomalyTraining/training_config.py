@@ -71,7 +71,7 @@ class TrainingConfig:
     validation_subjects: int = 8
     checkpoint_minutes: float = 5.0
     landmark_subjects: int = 64
-    """Generated subjects from which landmarks and mean images are learned."""
+    """Generated subjects from which landmarks are learned."""
 
     def __post_init__(self) -> None:
         at_least = {"subjects_per_step": 2}

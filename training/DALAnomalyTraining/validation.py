@@ -60,6 +60,7 @@ class ValidationResult:
 
     figures: dict[str, float]
     pictures: list[Picture]
+    uses_anatomy: bool = True
 
     @property
     def average_precision(self) -> float:
@@ -67,8 +68,10 @@ class ValidationResult:
         return self.figures["average_precision"]
 
     def warnings(self) -> list[str]:
-        """Signs that A has collapsed into something that is no anatomy."""
-        found = []
+        """Signs that A has collapsed into something that is no anatomy; none where the network makes nothing of A."""
+        found: list[str] = []
+        if not self.uses_anatomy:
+            return found
         for name, value in self.figures.items():
             if name.startswith("class_fraction") and value < RAREST_CLASS:
                 found.append(f"COLLAPSE: {name} is {value:.3f} of the brain, below {RAREST_CLASS}")
@@ -125,7 +128,8 @@ class Validation:
             result[f"average_precision_{name}"] = measured.average_precision
             result[f"best_dice_{name}"] = measured.best_dice
         result["average_precision"] = float(np.mean([result[f"average_precision_{name}"] for name in self.sequences]))
-        return ValidationResult(result, pictures)
+        uses_anatomy = network.config.network.restoration_input != "image_edges"
+        return ValidationResult(result, pictures, uses_anatomy)
 
     @torch.no_grad()
     def thresholds(self, network: DALNetwork, typical: Tensor | None = None) -> dict[str, dict[str, float]]:

@@ -76,8 +76,8 @@ def _export(arguments: argparse.Namespace) -> None:
     except (KeyError, RuntimeError) as error:
         msg = f"{arguments.run / 'last.pt'} is not of a brain extraction network of the usual size; name another run"
         raise InputError(msg) from error
-    data = "16 whole-head label maps with random contrasts and 40 real T1 heads with recoloured contrasts"
-    save_extractor(arguments.output, network, SPACING_MM, {"steps": state["step"], "data": data})
+    record = {"steps": state["step"], "data": state.get("data", "not recorded")}
+    save_extractor(arguments.output, network, SPACING_MM, record)
     write_checksums(arguments.output.parent)
     print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.2f} MB after {state['step']} steps")
 

@@ -104,9 +104,14 @@ def train(
             log.write(f"{step},{loss.item():.4f},{_dice(logits, brain):.4f},{seconds:.3f},{int(is_real)}\n")
         if (step + 1) % training.save_every == 0 or step + 1 == training.steps:
             content = {"network": network.state_dict(), "average": average.network.state_dict(), "step": step + 1}
-            save_checkpoint(run / "last.pt", content | {"optimiser": optimiser.state_dict()})
+            save_checkpoint(run / "last.pt", content | {"optimiser": optimiser.state_dict(), "data": _described(heads)})
     extractor: BrainExtractor = average.network.eval()  # type: ignore[assignment]
     return extractor
+
+
+def _described(heads: Sequence[Head]) -> str:
+    maps = sum(bool(head.labels) for head in heads)
+    return f"{maps} whole-head label maps with random contrasts and {len(heads) - maps} recoloured real T1 heads"
 
 
 def _forget(log: Path, first: int) -> None:

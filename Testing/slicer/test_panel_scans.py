@@ -1,0 +1,244 @@
+"""The panel with results of several scans in the scene, and with scans and results that were changed meanwhile."""
+
+import dataclasses
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import slicer
+import slicer.util
+
+from DALAnomalyLib.errors import GeometryError
+from DALAnomalySlicer.node_roles import results_of
+from DALAnomalySlicer.processing import process
+from DALAnomalySlicer.result_nodes import update_results
+from DALAnomalySlicer.sample_scans import load_sample
+from DALAnomalySlicer.segment_labels import read_segments
+from DALAnomalySlicer.segment_terms import ANOMALY
+from Testing.slicer.mrml_phantom import AFFINES, add_scan, add_transform, affine, make_result, rotation
+from Testing.slicer.panel_driver import close_panel, open_panel, run_folders, wait_until
+
+RUNS_IN_SLICER = True
+MOVED = affine(rotation(35), (1.0, 1.0, 1.0), (7.0, -8.0, 9.0))
+
+
+class ScansTestCase(unittest.TestCase):
+    """Two scans with a result each; the first is chosen."""
+
+    def setUp(self) -> None:
+        slicer.mrmlScene.Clear(False)
+        self.panel = open_panel()
+        self.ui = self.panel.ui
+        self.t1, self.t2 = add_scan(name="T1 head"), add_scan(name="T2 head")
+        update_results(self.t1, make_result())
+        update_results(self.t2, make_result(sequence="T2", threshold=0.35, warnings=("poor registration",)))
+        self.choose(self.t1)
+
+    def tearDown(self) -> None:
+        close_panel()
+        self.assertEqual(run_folders(), [])
+
+    def choose(self, scan: slicer.vtkMRMLScalarVolumeNode) -> None:
+        self.panel.parameters.inputVolume = scan
+
+    def leave_and_enter(self) -> None:
+        slicer.modules.dalanomaly.widgetRepresentation().exit()
+        slicer.modules.dalanomaly.widgetRepresentation().enter()
+
+    def shown_voxels(self, scan: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
+        return read_segments(results_of(scan)["findings"], (ANOMALY,), scan)
+
+    def score(self, scan: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
+        return slicer.util.arrayFromVolume(results_of(scan)["heatmap"])
+
+
+class SeveralScansTest(ScansTestCase):
+    def test_each_scan_is_shown_at_its_own_threshold(self) -> None:
+        self.ui.thresholdSlider.value = 0.3
+        self.choose(self.t2)
+        self.assertAlmostEqual(self.ui.thresholdSlider.value, 0.35, places=4)
+        self.assertEqual(self.ui.presetLabel.text, "Recommended by the model.")
+        np.testing.assert_array_equal(self.shown_voxels(self.t2), self.score(self.t2) >= 0.35)
+        self.ui.minimumVolumeSlider.value = 1.5
+        self.choose(self.t1)
+        self.assertAlmostEqual(self.ui.thresholdSlider.value, 0.3, places=4)
+        self.assertAlmostEqual(self.ui.minimumVolumeSlider.value, 0.1)
+        self.choose(self.t2)
+        self.assertAlmostEqual(self.ui.minimumVolumeSlider.value, 1.5)
+
+    def test_thresholds_of_all_scans_are_saved_with_the_scene(self) -> None:
+        self.ui.thresholdSlider.value = 0.3
+        self.choose(self.t2)
+        self.ui.thresholdSlider.value = 0.6
+        with tempfile.TemporaryDirectory() as folder:
+            path = str(Path(folder, "scene.mrb"))
+            slicer.util.saveScene(path)
+            slicer.mrmlScene.Clear(False)
+            slicer.util.loadScene(path)
+        for name, threshold in (("T1 head", 0.3), ("T2 head", 0.6)):
+            self.choose(slicer.util.getNode(name))
+            self.assertAlmostEqual(self.ui.thresholdSlider.value, threshold, places=4)
+
+    def test_only_the_chosen_scans_findings_are_outlined(self) -> None:
+        shown = [results_of(scan)["findings"].GetDisplayNode() for scan in (self.t1, self.t2)]
+        self.assertEqual([display.GetVisibility() for display in shown], [1, 0])
+        self.choose(self.t2)
+        self.assertEqual([display.GetVisibility() for display in shown], [0, 1])
+
+    def test_side_by_side_and_3d_follow_the_choice(self) -> None:
+        self.ui.sideBySideButton.click()
+        self.ui.show3DButton.click()
+        self.choose(self.t2)
+        views = {view.GetLayoutName(): view for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")}
+        self.assertEqual(views["DALScan"].GetBackgroundVolumeID(), self.t2.GetID())
+        surfaces = [
+            results_of(scan)["findings"].GetSegmentation().ContainsRepresentation("Closed surface")
+            for scan in (self.t1, self.t2)
+        ]
+        self.assertEqual(surfaces, [False, True])
+        self.ui.sideBySideButton.click()
+
+    def test_status_and_warnings_are_those_of_the_chosen_scan(self) -> None:
+        self.assertEqual(self.ui.statusLabel.text, "Compared with a healthy T1.")
+        self.choose(self.t2)
+        self.assertEqual(self.ui.statusLabel.text, "Compared with a healthy T2.")
+        self.assertIn("poor registration", self.ui.warningLabel.text)
+        self.choose(add_scan(name="new"))
+        self.assertEqual((self.ui.statusLabel.text, self.ui.warningLabel.text), ("", ""))
+
+    def test_a_result_that_comes_while_another_scan_is_shown_is_whole(self) -> None:
+        self.panel.run._on_result(self.t2, make_result(sequence="T2", threshold=0.35), 1.0)
+        self.assertEqual(results_of(self.t2)["table"].GetNumberOfRows(), 2)
+        np.testing.assert_array_equal(self.shown_voxels(self.t2), self.score(self.t2) >= 0.35)
+        self.assertIn('"T2 head" is done', self.ui.statusLabel.text)
+        self.assertIn("rough brain mask", self.ui.warningLabel.text)  # still the first scan's
+        self.assertAlmostEqual(self.ui.thresholdSlider.value, 0.25, places=4)
+
+    def test_an_export_into_the_same_folder_replaces_nothing(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            self.panel.export.ask_folder = lambda title: folder
+            self.ui.exportImagesButton.click()
+            first = Path(folder, "DALAnomaly images", "manifest.json").read_bytes()
+            self.choose(self.t2)
+            self.ui.exportImagesButton.click()
+            self.assertIn("DALAnomaly images 2", self.ui.exportLabel.text)
+            self.assertEqual(Path(folder, "DALAnomaly images", "manifest.json").read_bytes(), first)
+            self.assertTrue(Path(folder, "DALAnomaly images 2", "score.nii.gz").exists())
+
+
+class ChangedMeanwhileTest(ScansTestCase):
+    def test_results_follow_a_scan_that_was_moved(self) -> None:
+        self.ui.thresholdSlider.value = 0.3
+        self.t1.SetAndObserveTransformNodeID(add_transform(MOVED).GetID())
+        self.leave_and_enter()
+        for role, node in results_of(self.t1).items():
+            if node.IsA("vtkMRMLTransformableNode"):
+                self.assertEqual(node.GetTransformNodeID(), self.t1.GetTransformNodeID(), role)
+        self.assertAlmostEqual(self.ui.thresholdSlider.value, 0.3, places=4)
+        self.t1.HardenTransform()
+        self.leave_and_enter()
+        np.testing.assert_array_equal(self.shown_voxels(self.t1), self.score(self.t1) >= 0.3)
+        self.assertEqual(read_segments(results_of(self.t1)["edges"], (ANOMALY,), self.t1).shape, (20, 24, 28))
+        centre = self.panel.findings.live.rows[0].centroid_ras
+        expected = MOVED @ AFFINES["LPS"] @ (6.5, 6.5, 7.5, 1)
+        np.testing.assert_allclose(centre, expected[:3], atol=1e-4)
+
+    def test_a_scan_of_another_size_has_no_result_any_more(self) -> None:
+        slicer.util.updateVolumeFromArray(self.t1, np.zeros((5, 6, 7), np.int16))
+        self.leave_and_enter()
+        self.assertIn("the scan was replaced", self.ui.warningLabel.text)
+        self.assertIsNone(self.panel.findings.live)
+
+    def test_what_was_drawn_in_the_findings_is_kept(self) -> None:
+        drawn = self.shown_voxels(self.t1)
+        drawn[:8] = 0
+        slicer.util.updateSegmentBinaryLabelmapFromArray(
+            drawn, results_of(self.t1)["findings"], ANOMALY.identifier, self.t1
+        )
+        self.leave_and_enter()
+        np.testing.assert_array_equal(self.shown_voxels(self.t1), self.score(self.t1) >= 0.25)
+        self.assertIn('kept as "T1 head findings, edited"', self.ui.warningLabel.text)
+        kept = slicer.util.getNode("T1 head findings, edited")
+        np.testing.assert_array_equal(read_segments(kept, (ANOMALY,), self.t1), drawn)
+        self.leave_and_enter()
+        self.assertNotIn("kept as", self.ui.warningLabel.text)
+        self.assertEqual(len(slicer.util.getNodes("*edited*")), 1)
+
+    def test_views_stay_as_the_user_left_them(self) -> None:
+        red = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
+        uncertainty = results_of(self.t1)["uncertainty"]
+        red.SetBackgroundVolumeID(uncertainty.GetID())
+        self.leave_and_enter()
+        self.assertEqual(red.GetBackgroundVolumeID(), uncertainty.GetID())
+        self.choose(self.t2)
+        self.assertEqual(red.GetBackgroundVolumeID(), self.t2.GetID())
+
+    def test_comparing_leaves_side_by_side(self) -> None:
+        self.ui.sideBySideButton.click()
+        self.ui.healthyButton.click()
+        self.assertFalse(self.ui.sideBySideButton.checked)
+        red = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
+        self.ui.fadeSlider.value = 0.3
+        self.ui.flickerButton.click()
+        self.assertEqual(red.GetForegroundOpacity(), 0)
+        self.ui.flickerButton.click()
+        self.assertAlmostEqual(red.GetForegroundOpacity(), 0.3)
+
+    def test_a_mark_that_cannot_be_kept_is_told(self) -> None:
+        slicer.mrmlScene.RemoveNode(results_of(self.t1)["findings"])
+        self.ui.nextButton.click()
+        with mock.patch.object(slicer.util, "errorDisplay") as display:
+            self.ui.markButton.click()
+        self.assertIn("marks cannot be saved", display.call_args.args[0])
+
+    def test_a_stored_result_that_is_not_whole_does_not_touch_a_run(self) -> None:
+        sample = load_sample("T1")
+        self.choose(sample)
+        self.ui.detectButton.click()
+        wait_until(lambda: self.ui.progressBar.value > 0)
+        slicer.mrmlScene.RemoveNode(results_of(self.t2)["edges"])
+        self.choose(self.t2)
+        self.assertIn("lacks edges", self.ui.warningLabel.text)
+        self.assertTrue(self.panel.run.running)
+        self.assertEqual(self.ui.detectButton.text, "Cancel")
+        self.ui.detectButton.click()
+        self.assertFalse(self.panel.run.running)
+
+    def test_the_sample_is_detected_without_the_choices_for_ones_own_scan(self) -> None:
+        self.ui.sequenceSelector.currentIndex = 1
+        self.panel.parameters.brainMask = results_of(self.t1)["brain_mask"]
+        with mock.patch.object(self.panel.run, "start") as start:
+            self.ui.sampleButton.click()
+        (scan, options), _ = start.call_args
+        self.assertEqual((scan.GetName(), options.sequence, options.brain_mask), ("Sample T2", "auto", None))
+
+    def test_diagnostics_hold_the_last_error(self) -> None:
+        self.panel.run.on_failure('"T1 head" shows nothing but noise', "a line of the log")
+        self.ui.diagnosticsButton.click()
+        text = slicer.app.clipboard().text()
+        self.assertIn("shows nothing but noise", text)
+        self.assertIn("a line of the log", text)
+        self.assertNotIn("T1 head", text)
+
+    def test_a_difference_of_an_older_result_goes(self) -> None:
+        self.ui.differenceButton.click()
+        self.assertIn("difference", results_of(self.t1))
+        self.panel.run._on_result(self.t1, dataclasses.replace(make_result(), threshold=0.3), 1.0)
+        self.assertNotIn("difference", results_of(self.t1))
+        self.assertIn("Compared with a healthy T1. Done in 1 s.", self.ui.statusLabel.text)
+
+
+class ScriptTest(ScansTestCase):
+    def test_a_scan_that_is_replaced_during_a_run_reaches_the_callback(self) -> None:
+        outcomes = []
+        sample = load_sample("T2")
+        process(sample, "T2", mode="quick", on_done=outcomes.append)
+        slicer.util.updateVolumeFromArray(sample, np.zeros((5, 6, 7), np.int16))
+        wait_until(lambda: bool(outcomes))
+        self.assertIsInstance(outcomes[0], GeometryError)
+
+
+if __name__ == "__main__":
+    unittest.main()
