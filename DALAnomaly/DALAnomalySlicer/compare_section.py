@@ -62,7 +62,7 @@ class CompareSection:
         self._ui.compareSection.enabled = True
         self._set_opacity_mode(parameters.opacityMode)
         self._compare("heatmap")
-        show_outline_alone(nodes.findings)
+        self.show_own_outline_alone()
         if self._ui.sideBySideButton.checked:
             self._on_side_by_side(True)
         if self._ui.show3DButton.checked:
@@ -74,6 +74,11 @@ class CompareSection:
         self._ui.show3DButton.checked = False
         self._scan = self._nodes = self._parameters = None
         self._ui.compareSection.enabled = False
+
+    def show_own_outline_alone(self) -> None:
+        """Hide the findings of other results, such as one that has just come; with no result here, hide none."""
+        if self._nodes is not None:
+            show_outline_alone(self._nodes.findings)
 
     def flicker(self) -> None:
         """Hide what lies over the scan, or show it again."""

@@ -47,6 +47,7 @@ class Panel(VTKObservationMixin):
         self.parameters: DALAnomalyParameterNode | None = None
         self._connection: int | None = None
         self._shown_scan: slicer.vtkMRMLScalarVolumeNode | None = None
+        self._outdated = False  # whether the views show an older result of this scan
         ui.detectButton.connect("clicked()", self.detect_or_cancel)
         ui.sampleButton.connect("clicked()", self.try_sample)
         self._shortcuts = [
@@ -90,7 +91,7 @@ class Panel(VTKObservationMixin):
         """The button: begin, or stop what was begun."""
         if self.run.running:
             self.run.cancel()
-        elif self._torch_is_there():
+        elif self._torch_is_there() and self.parameters is not None:  # while it was installed, the user may have left
             self.run.start(self.parameters.inputVolume, self.scan.options())
 
     def try_sample(self) -> None:
@@ -131,6 +132,8 @@ class Panel(VTKObservationMixin):
         self.scan.remember_seconds(seconds)
         if self.parameters is None or self.parameters.inputVolume is not scan:
             show_findings(nodes, result)
+            self._outdated = self._outdated or scan is self._shown_scan
+            self.compare.show_own_outline_alone()
             self.run.say(_('"{scan}" is done; choose it to see its result.').format(scan=scan.GetName()))
             return
         self._show(scan, nodes, result, anew=True)
@@ -145,7 +148,7 @@ class Panel(VTKObservationMixin):
             self._show_nothing(scan)
             return
         try:
-            self._show(scan, *stored_result(scan, nodes), anew=False)
+            self._show(scan, *stored_result(scan, nodes), anew=self._outdated)
         except DALAnomalyError as error:
             self._show_nothing(scan)
             self.run.show_warnings((str(error),))
@@ -153,7 +156,7 @@ class Panel(VTKObservationMixin):
     def _show(
         self, scan: slicer.vtkMRMLScalarVolumeNode, nodes: ResultNodes, result: DetectionResult, anew: bool
     ) -> None:
-        self._shown_scan = scan
+        self._shown_scan, self._outdated = scan, False
         self.findings.show(nodes, result)
         self.compare.show(scan, nodes, self.parameters, anew)
         self.export.show(scan, result, self.findings.live, self.parameters)

@@ -114,6 +114,7 @@ class SeveralScansTest(ScansTestCase):
         np.testing.assert_array_equal(self.shown_voxels(self.t2), self.score(self.t2) >= 0.35)
         self.assertIn('"T2 head" is done', self.ui.statusLabel.text)
         self.assertIn("rough brain mask", self.ui.warningLabel.text)  # still the first scan's
+        self.assertFalse(results_of(self.t2)["findings"].GetDisplayNode().GetVisibility())
         self.assertAlmostEqual(self.ui.thresholdSlider.value, 0.25, places=4)
 
     def test_an_export_into_the_same_folder_replaces_nothing(self) -> None:
@@ -174,6 +175,14 @@ class ChangedMeanwhileTest(ScansTestCase):
         self.assertEqual(red.GetBackgroundVolumeID(), uncertainty.GetID())
         self.choose(self.t2)
         self.assertEqual(red.GetBackgroundVolumeID(), self.t2.GetID())
+
+    def test_a_result_that_came_meanwhile_is_drawn(self) -> None:
+        red = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
+        self.ui.differenceButton.click()
+        slicer.modules.dalanomaly.widgetRepresentation().exit()
+        self.panel.run._on_result(self.t1, make_result(), 1.0)
+        slicer.modules.dalanomaly.widgetRepresentation().enter()
+        self.assertEqual(red.GetBackgroundVolumeID(), self.t1.GetID())
 
     def test_comparing_leaves_side_by_side(self) -> None:
         self.ui.sideBySideButton.click()
