@@ -13,7 +13,7 @@ import slicer.util
 from DALAnomalyLib.errors import GeometryError
 from DALAnomalySlicer.node_roles import results_of
 from DALAnomalySlicer.processing import process
-from DALAnomalySlicer.result_nodes import update_results
+from DALAnomalySlicer.result_nodes import remove_results, update_results
 from DALAnomalySlicer.sample_scans import load_sample
 from DALAnomalySlicer.segment_labels import read_segments
 from DALAnomalySlicer.segment_terms import ANOMALY
@@ -109,6 +109,7 @@ class SeveralScansTest(ScansTestCase):
         self.assertEqual((self.ui.statusLabel.text, self.ui.warningLabel.text), ("", ""))
 
     def test_a_result_that_comes_while_another_scan_is_shown_is_whole(self) -> None:
+        remove_results(self.t2)
         self.panel.run._on_result(self.t2, make_result(sequence="T2", threshold=0.35), 1.0)
         self.assertEqual(results_of(self.t2)["table"].GetNumberOfRows(), 2)
         np.testing.assert_array_equal(self.shown_voxels(self.t2), self.score(self.t2) >= 0.35)
