@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import dcmread
+from pydicom.config import disable_value_validation
 
 from DALAnomalySlicer.export.parametric_map import write_parametric_map
 from Testing.lib.dicom_phantom import enhanced, save
@@ -36,6 +37,23 @@ class ParametricMapTest(unittest.TestCase):
                 scan = scan_with(direction)
                 parametric_map = self.written(scan, write_source(self.folder / name, scan))
                 np.testing.assert_array_equal(self.on_the_grid(parametric_map, scan), context_of(scan).result.score)
+
+    def test_what_scanners_write_beside_the_standard_is_no_hindrance(self):
+        scan = scan_with(DIRECTIONS["oblique"])
+        korean = "Hong^Gildong=洪^吉洞=홍^길동"
+        written = (["", "ISO 2022 IR 149"], korean), ("", "Hong^Gildong"), ("ISO_IR 100", "Müller^J")
+        for number, (sets, name) in enumerate(written):
+            with self.subTest(sets=sets):
+                files = write_source(self.folder / str(number), scan)
+                for file in files:
+                    image = dcmread(file)
+                    with disable_value_validation():
+                        image.SpecificCharacterSet, image.PatientName, image.PatientSex = sets, name, "U"
+                        image.save_as(file)
+                parametric_map = self.written(scan, files)
+                self.assertEqual(str(parametric_map.PatientName), name)
+                self.assertEqual(parametric_map.PatientSex, "")
+                self.assertEqual(parametric_map.SpecificCharacterSet, "ISO_IR 192")
 
     def test_frames_are_stored_along_their_normal(self):
         for name in ("oblique", "slices reversed"):

@@ -36,6 +36,7 @@ INSTEAD = "export NIfTI instead"
 _TOLERANCE_VOXELS = 0.1
 _DEMANDED = ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID", "SOPClassUID")
 _SHARED = _DEMANDED[:3]
+_SEXES = ("M", "F", "O", "")
 # Elements that the standard demands, if only empty, and that anonymisation often removes.
 _MAY_BE_EMPTY = (
     "PatientName",
@@ -123,13 +124,19 @@ def _read(path: Path) -> DicomData:
 
     # The path stays out of the messages: folders and files of DICOM are often named after the patient.
     try:
-        return dcmread(path, stop_before_pixels=True)
+        data = dcmread(path, stop_before_pixels=True)
     except InvalidDicomError:
         msg = f"a source file of the scan is no DICOM file any more; import the series again or {INSTEAD}"
         raise InputError(msg) from None
     except OSError as error:
         msg = f"a source file of the scan cannot be read ({error.strerror}); import the series again or {INSTEAD}"
         raise InputError(msg) from None
+    # what scanners write there is not always what the standard knows, and highdicom insists on the standard
+    data.decode()
+    data.SpecificCharacterSet = "ISO_IR 192"
+    if data.get("PatientSex", "") not in _SEXES:
+        data.PatientSex = ""
+    return data
 
 
 def _check_one_series(images: Sequence[DicomData]) -> None:
