@@ -18,11 +18,15 @@ def gives_orientation(path: Path) -> bool:
     try:
         if is_nifti(path):
             with open_plain_or_gzip(path) as stream:
-                return any(stream.read(_NIFTI_CODES.stop)[_NIFTI_CODES])
+                codes = stream.read(_NIFTI_CODES.stop)[_NIFTI_CODES]
+            return any(codes) or len(codes) < 4
         if path.suffix in (".nrrd", ".nhdr"):
             with path.open("rb") as stream:
                 header = stream.read(_NRRD_HEADER_BYTES).partition(b"\n\n")[0]
-            return any(line.startswith((b"space:", b"space dimension:")) for line in header.splitlines())
+            lines = header.splitlines()
+            return not header.startswith(b"NRRD") or any(
+                line.startswith((b"space:", b"space dimension:")) for line in lines
+            )
     except (OSError, EOFError, zlib.error, gzip.BadGzipFile):
         pass  # whoever reads the image says what is wrong
     return True
