@@ -97,7 +97,7 @@ def test_methods_are_those_of_the_type() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_given_mask_wins(installation: Path, method: ExtractionMethod) -> None:
     given = np.zeros(GRID.shape, np.float32)
-    given[5:9, 10:20, 3:40] = 0.25
+    given[5:9, 10:20, 3:40] = 0.75
     given[0, 0, 0] = -1
     found = find(head(), method, Volume(given, GRID), atlas=False)
     assert (found.method, found.rough) == ("given", False)
