@@ -93,7 +93,7 @@ def _preprocess(options: PreprocessOptions, reporter: reporting.Reporter) -> Non
             description=describe_scan(source, wishes.series, options.sequence, token),
             extraction=wishes.extraction_method,
         )
-        inputs = manifest.describe_inputs(source, options.brain_mask)
+        inputs = manifest.describe_inputs(source, options.brain_mask, wishes.series, options.sequence)
         detector = wishes.load_detector(options.model, options.device)
         config = wishes.over(detector.metadata.config.preprocessing)
         with naming(source):

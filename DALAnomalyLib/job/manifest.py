@@ -73,19 +73,27 @@ def _package_version(package: str) -> str:
         return "not installed"
 
 
-def describe_input(path: Path) -> dict[str, Any]:
+def describe_input(path: Path, series: int | None = None, sequence: str = "auto") -> dict[str, Any]:
     """File name, number of files and SHA-256 of an input.
 
-    A DICOM folder is not named (its name is often the patient's), and its digest does not depend on file names: it is
-    the digest of the sorted digests of its files.
+    A DICOM folder is not named (its name is often the patient's), and of its files those of the chosen series alone
+    count, so that neither their names nor what else lies there, such as earlier results, changes the digest: it is the
+    digest of the sorted digests.
+
+    Args:
+        path: a file, or a folder of DICOM series.
+        series: which of them, see `find_scan`.
+        sequence: what the series should be, see `find_scan`.
     """
-    files = _files_of(path)
+    files = _files_of(path, series, sequence)
     digests = sorted(_digest(file) for file in files)
     digest = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
     return {"name": shown_name(path), "files": len(files), "sha256": digest}
 
 
-def describe_inputs(scan: Path, brain_mask: Path | None) -> dict[str, Any]:
+def describe_inputs(
+    scan: Path, brain_mask: Path | None, series: int | None = None, sequence: str = "auto"
+) -> dict[str, Any]:
     """Both inputs of a run, as `run_record` takes them; to be asked for at once, for a file may vanish during the run.
 
     Raises:
@@ -93,7 +101,7 @@ def describe_inputs(scan: Path, brain_mask: Path | None) -> dict[str, Any]:
     """
     try:
         return {
-            "input": describe_input(scan),
+            "input": describe_input(scan, series, sequence),
             "brain_mask": None if brain_mask is None else describe_input(brain_mask),
         }
     except OSError as error:
@@ -106,9 +114,11 @@ def shown_name(path: Path) -> str:
     return "DICOM series" if path.is_dir() else path.name
 
 
-def _files_of(path: Path) -> list[Path]:
+def _files_of(path: Path, series: int | None, sequence: str) -> list[Path]:
     if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.is_file())
+        from DALAnomalyLib.volume_io import find_scan
+
+        return sorted({frame.path for frame in find_scan(path, series, sequence).frames})
     return [path, *_detached_data_of(path)]
 
 

@@ -121,7 +121,7 @@ def _read(request: DetectionRequest, cancel: CancelToken) -> _Inputs:
     described = request.description() or describe_scan(request.scan, series, request.sequence, cancel)
     mask = None if request.brain_mask is None else read_mask(request.brain_mask, scan.grid)
     geometry = {"shape_kji": list(scan.grid.shape), "spacing_ijk_mm": list(scan.grid.spacing)}
-    identities = manifest.describe_inputs(request.scan, request.brain_mask)
+    identities = manifest.describe_inputs(request.scan, request.brain_mask, series, request.sequence)
     identities["input"] |= geometry
     cancel.raise_if_cancelled()
     return _Inputs(scan, described, mask, identities)

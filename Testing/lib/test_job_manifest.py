@@ -11,6 +11,8 @@ import pytest
 
 import DALAnomalyLib
 from DALAnomalyLib.job import manifest
+from DALAnomalyLib.volume import Volume
+from Testing.lib.dicom_phantom import classic, head, save, write_series
 
 
 def sha256(data: bytes) -> str:
@@ -31,16 +33,27 @@ def test_file_is_described_by_its_name_and_digest(tmp_path: Path) -> None:
 
 
 def test_dicom_folder_is_not_named_and_its_digest_knows_no_file_names(tmp_path: Path) -> None:
-    for folder, names in (("DOE^JANE", "ab"), ("other", "yx")):
-        (tmp_path / folder).mkdir()
-        for name, content in zip(names, (b"1", b"2"), strict=True):
-            (tmp_path / folder / name).write_bytes(content)
+    scan = head()
+    write_series(tmp_path / "DOE^JANE", scan)
+    write_series(tmp_path / "other", scan, name="{:02}.ima")
     first, second = (manifest.describe_input(tmp_path / folder) for folder in ("DOE^JANE", "other"))
     assert first == second
-    assert first["files"] == 2
+    assert first["files"] == len(scan.array)
     assert "DOE" not in json.dumps(first)
-    (tmp_path / "other" / "x").write_bytes(b"3")
+    save(classic(Volume(scan.array + 1, scan.grid), 3), tmp_path / "other" / "03.ima")
     assert manifest.describe_input(tmp_path / "other")["sha256"] != first["sha256"]
+
+
+def test_digest_of_a_dicom_folder_is_that_of_the_chosen_series_whatever_else_lies_there(tmp_path: Path) -> None:
+    scan = head()
+    write_series(tmp_path, scan)
+    alone = manifest.describe_input(tmp_path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "heatmap.nii.gz").write_bytes(b"an earlier result")
+    assert manifest.describe_input(tmp_path) == alone
+    write_series(tmp_path, Volume(scan.array + 1, scan.grid), "1.2.4", name="other{}", SeriesNumber=2)
+    assert manifest.describe_input(tmp_path, series=1) == alone
+    assert manifest.describe_input(tmp_path, series=2)["sha256"] != alone["sha256"]
 
 
 def test_digest_of_a_metaimage_header_covers_its_data(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def test_a_scan_may_be_deleted_once_it_is_read(asked: DetectionRequest, tmp_path
 def test_a_scan_deleted_while_it_is_read_is_an_input_error(
     asked: DetectionRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gone(path: Path) -> Any:
+    def gone(path: Path, *_: Any) -> Any:
         return (path.parent / "gone.nii").read_bytes()
 
     monkeypatch.setattr(job.manifest, "describe_input", gone)
