@@ -13,15 +13,15 @@ from DALAnomalyLib.findings import Finding
 from DALAnomalyLib.findings_forest import FindingsForest
 from DALAnomalyLib.volume import Volume
 from DALAnomalySlicer.chosen_threshold import Choice, choice_of, store_choice
+from DALAnomalySlicer.drawn_findings import keep_drawing, remember_shown
 from DALAnomalySlicer.finding_context import FindingContext, FindingRow, make_rows, peak_voxels
 from DALAnomalySlicer.finding_marks import FindingStatus, read_marks, set_mark
 from DALAnomalySlicer.findings_table_node import write_rows
 from DALAnomalySlicer.node_roles import scan_of
 from DALAnomalySlicer.scan_volume import grid_of
 from DALAnomalySlicer.score_range import threshold_limits
-from DALAnomalySlicer.segment_labels import holds_image_of, read_segments, show_changes, write_segments
+from DALAnomalySlicer.segment_labels import holds_image_of, show_changes, write_segments
 from DALAnomalySlicer.segment_terms import ANOMALY
-from DALAnomalySlicer.subject_folder import put_beside_scan
 
 if TYPE_CHECKING:
     from DALAnomalySlicer.detection_result import DetectionResult
@@ -36,7 +36,6 @@ class LiveFindings:
         highest: no voxel lies above this threshold.
         rows: the findings table, with the user's marks.
         choice: threshold and smallest volume of the last `update`, at first those that were stored or recommended.
-        edited: a copy of the segmentation that someone had drawn in, made before that was overwritten; or None.
     """
 
     def __init__(self, nodes: ResultNodes, result: DetectionResult) -> None:
@@ -46,15 +45,12 @@ class LiveFindings:
         self.lowest, self.highest = threshold_limits(result)
         self.rows: tuple[FindingRow, ...] = ()
         self.choice = choice_of(nodes.heatmap, result)
-        self.edited: slicer.vtkMRMLSegmentationNode | None = None
         self._nodes = nodes
         self._forest = FindingsForest(Volume(result.score, grid), brain_mask, self.lowest)
         self._context = FindingContext(result.tissues, brain_mask)
         self._findings: tuple[Finding, ...] = ()
         self._segment_voxels = np.empty(0, dtype=np.uint8)
-        self._forest.findings(self.choice.threshold, self.choice.minimum_volume_ml)
-        self._shown = self._forest.voxels.index
-        """Voxels, by their flat index, that the segment holds unless someone drew in it."""
+        self._shown = np.empty(0, dtype=np.intp)
 
     @property
     def labels(self) -> Volume:
@@ -102,14 +98,13 @@ class LiveFindings:
         voxels[self._shown] = 0
         self._shown = self._forest.voxels.index
         voxels[self._shown] = ANOMALY.value
+        remember_shown(node, self._shown)
         show_changes(node, ANOMALY)
 
     def _take_over_segment(self) -> None:
         """Give the segment an empty label map of the whole grid: at first, after reopening, and after a user's edit."""
         scan = scan_of(self._nodes.heatmap) or self._nodes.heatmap
-        held = np.flatnonzero(read_segments(self._nodes.findings, (ANOMALY,), scan))
-        if held.size and not np.array_equal(held, np.sort(self._shown)):
-            self.edited = _copy(self._nodes.findings, scan)
+        keep_drawing(self._nodes.findings, scan, scan)
         empty = np.zeros(self.labels.grid.shape, dtype=np.uint8)
         self._segment_voxels = write_segments(self._nodes.findings, empty, (ANOMALY,), scan)
         self._shown = np.empty(0, dtype=np.intp)
@@ -122,18 +117,6 @@ class LiveFindings:
         self.rows = make_rows(self._findings, tissues, sides, statuses)
         if _is_in_scene(self._nodes.table):
             write_rows(self._nodes.table, self.rows)
-
-
-def _copy(findings: slicer.vtkMRMLSegmentationNode, scan: slicer.vtkMRMLNode) -> slicer.vtkMRMLSegmentationNode:
-    """A hidden segmentation of the same segments that is nobody's result."""
-    name = _("{findings}, edited").format(findings=findings.GetName())
-    copy = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", slicer.mrmlScene.GenerateUniqueName(name))
-    copy.GetSegmentation().DeepCopy(findings.GetSegmentation())
-    copy.SetAndObserveTransformNodeID(findings.GetTransformNodeID())
-    copy.CreateDefaultDisplayNodes()
-    copy.GetDisplayNode().SetVisibility(False)
-    put_beside_scan((copy,), scan)
-    return copy
 
 
 def _is_in_scene(node: slicer.vtkMRMLNode | None) -> bool:

@@ -12,6 +12,7 @@ from slicer.util import VTKObservationMixin
 from DALAnomalyLib.errors import DALAnomalyError
 from DALAnomalySlicer.compare_section import CompareSection
 from DALAnomalySlicer.detection_result import DetectionResult
+from DALAnomalySlicer.drawn_findings import newly_kept
 from DALAnomalySlicer.export_section import ExportSection
 from DALAnomalySlicer.findings_section import FindingsSection
 from DALAnomalySlicer.parameter_node import DALAnomalyParameterNode, Sequence
@@ -161,9 +162,9 @@ class Panel(VTKObservationMixin):
         self.compare.show(scan, nodes, self.parameters, anew)
         self.export.show(scan, result, self.findings.live, self.parameters)
         self.run.say(_comparison(result), result.sequence_evidence)
-        edited = self.findings.live.edited
-        kept = _('What was drawn in the findings is kept as "{name}".')
-        self.run.show_warnings((*result.warnings, *([] if edited is None else [kept.format(name=edited.GetName())])))
+        kept = newly_kept(nodes.findings)
+        said = _('What was drawn in the findings is kept as "{name}".')
+        self.run.show_warnings((*result.warnings, *([] if kept is None else [said.format(name=kept.GetName())])))
 
     def _show_nothing(self, scan: slicer.vtkMRMLScalarVolumeNode | None) -> None:
         """Of this scan there is no result."""

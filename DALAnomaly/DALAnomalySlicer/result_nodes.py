@@ -16,6 +16,7 @@ from slicer.i18n import tr as _
 
 from DALAnomalyLib.errors import GeometryError
 from DALAnomalySlicer.chosen_threshold import choice_of, store_choice
+from DALAnomalySlicer.drawn_findings import keep_drawing
 from DALAnomalySlicer.findings_table_node import write_rows
 from DALAnomalySlicer.heatmap_display import display_heatmap
 from DALAnomalySlicer.node_roles import results_of
@@ -69,6 +70,8 @@ def update_results(
 ) -> ResultNodes:
     """Show a result as nodes, all of them present afterwards; findings and table are empty as yet (`LiveFindings`).
 
+    What someone drew in the findings is kept, see `drawn_findings`.
+
     Args:
         scan_node: the scan that was searched.
         result: what was found; its arrays lie on the scan's grid.
@@ -82,6 +85,8 @@ def update_results(
     outdated = {"difference"} | ({"uncertainty"} if result.uncertainty is None else set())
     for role in outdated & known.keys():  # of an earlier result; a difference is made again when it is asked for
         _remove(known.pop(role))
+    if "findings" in known:
+        keep_drawing(known["findings"], known.get("heatmap", scan_node), scan_node)
     build = ResultBuilder(scan_node, known)
     updated = ResultNodes(
         heatmap=build.volume("heatmap", _("anomaly score"), result.score),

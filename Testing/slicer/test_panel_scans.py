@@ -154,16 +154,46 @@ class ChangedMeanwhileTest(ScansTestCase):
         self.assertIsNone(self.panel.findings.live)
 
     def test_what_was_drawn_in_the_findings_is_kept(self) -> None:
-        drawn = self.shown_voxels(self.t1)
-        drawn[:8] = 0
-        slicer.util.updateSegmentBinaryLabelmapFromArray(
-            drawn, results_of(self.t1)["findings"], ANOMALY.identifier, self.t1
-        )
+        drawn = self.draw()
         self.leave_and_enter()
         np.testing.assert_array_equal(self.shown_voxels(self.t1), self.score(self.t1) >= 0.25)
+        self.assert_kept_once(drawn)
+
+    def test_what_was_drawn_is_kept_when_the_scan_was_moved_as_well(self) -> None:
+        drawn = self.draw()
+        self.t1.SetAndObserveTransformNodeID(add_transform(MOVED).GetID())
+        self.t1.HardenTransform()
+        self.leave_and_enter()
+        self.assert_kept_once(drawn, add_scan(name="where it was"))
+
+    def test_what_was_drawn_is_kept_when_the_scan_is_searched_again(self) -> None:
+        drawn = self.draw()
+        self.panel.run._on_result(self.t1, make_result(), 1.0)
+        np.testing.assert_array_equal(self.shown_voxels(self.t1), self.score(self.t1) >= 0.25)
+        self.assert_kept_once(drawn)
+
+    def test_findings_that_nobody_drew_in_are_not_copied(self) -> None:
+        for threshold in (0.3, 0.45):
+            self.ui.thresholdSlider.value = threshold
+            self.leave_and_enter()
+        self.panel.run._on_result(self.t1, make_result(), 1.0)
+        self.t1.SetAndObserveTransformNodeID(add_transform(MOVED).GetID())
+        self.t1.HardenTransform()
+        self.leave_and_enter()
+        self.assertEqual(slicer.util.getNodes("*edited*"), {})
+
+    def draw(self) -> np.ndarray:
+        """Erase half of the findings of the T1, as the Segment Editor would; what is left."""
+        drawn = self.shown_voxels(self.t1)
+        drawn[:8] = 0
+        findings = results_of(self.t1)["findings"]
+        slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, findings, ANOMALY.identifier, self.t1)
+        return drawn
+
+    def assert_kept_once(self, drawn: np.ndarray, grid: slicer.vtkMRMLScalarVolumeNode | None = None) -> None:
         self.assertIn('kept as "T1 head findings, edited"', self.ui.warningLabel.text)
         kept = slicer.util.getNode("T1 head findings, edited")
-        np.testing.assert_array_equal(read_segments(kept, (ANOMALY,), self.t1), drawn)
+        np.testing.assert_array_equal(read_segments(kept, (ANOMALY,), grid or self.t1), drawn)
         self.leave_and_enter()
         self.assertNotIn("kept as", self.ui.warningLabel.text)
         self.assertEqual(len(slicer.util.getNodes("*edited*")), 1)
