@@ -11,9 +11,10 @@ import typer
 
 from DALAnomalyCLI import option, reporting
 from DALAnomalyCLI.evaluation_cases import REQUIRED_COLUMNS, Case, for_each_case, read_cases, read_inputs
+from DALAnomalyCLI.model_output import check_model_output
 from DALAnomalyCLI.reporting import Reporter
 from DALAnomalyLib.calibration import TARGETS_ML
-from DALAnomalyLib.errors import InputError, OutputError, UsageError
+from DALAnomalyLib.errors import InputError, UsageError
 from DALAnomalyLib.job import manifest
 from DALAnomalyLib.job.failures import naming
 from DALAnomalyLib.job.interruption import cancel_on_signals
@@ -123,7 +124,7 @@ def run_calibrate(options: CalibrateOptions, reporter: Reporter) -> int:
 
     check_targets(options.volumes_ml)
     cases = _healthy_cases(options.cases)
-    _check_output(options.output, options.force)
+    check_model_output(options.output, options.force)
     model = load_model(options.model)
     token = CancelToken()
     with cancel_on_signals(token), writing_into(options.output.parent):
@@ -163,16 +164,6 @@ def _healthy_cases(path: Path) -> list[Case]:
         )
         raise InputError(msg)
     return cases
-
-
-def _check_output(output: Path, force: bool) -> None:
-    """Refuse before the long work what could not be written after it."""
-    if output.is_dir() or not output.parent.is_dir():
-        msg = f"{output}: give the name of a model file, NAME.dalmodel, in a folder that exists"
-        raise OutputError(msg)
-    if output.exists() and not force:
-        msg = f"{output} exists already; choose another name or add --force"
-        raise OutputError(msg)
 
 
 def _look_at(
@@ -250,16 +241,14 @@ def _fitted(
 
 def _write(model: Model, fitted: Mapping[str, SequenceCalibration], output: Path) -> str:
     """Write the model with the new calibration; that of other sequences stays. Returns the file's SHA256."""
-    from DALAnomalyLib.model_store import save_model, write_checksums
-    from DALAnomalyLib.resources import resource_folder
+    from DALAnomalyLib.model_store import list_if_shipped, save_model
 
     calibration = {**model.metadata.calibration, **fitted}
     with writing(output):
         digest = save_model(
             output, replace(model.metadata, calibration=calibration), model.network, model.templates, model.reference
         )
-        if output.resolve().parent == resource_folder("Models").resolve():
-            write_checksums(output.parent)
+        list_if_shipped(output)
     return digest
 
 

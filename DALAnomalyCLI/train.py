@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from DALAnomalyCLI import option, reporting
-from DALAnomalyLib.errors import OutputError
+from DALAnomalyCLI.model_output import check_model_output
 from DALAnomalyLib.job.result_folder import writing, writing_into
 
 
@@ -48,14 +48,12 @@ def export(
     """Make a model file of a checkpoint, with mean images and thresholds measured on the pack."""
     reporter = reporting.make_reporter(debug=debug)
     with reporting.exit_with_message(reporter):
-        from DALAnomalyLib.model_store import write_checksums
+        from DALAnomalyLib.model_store import list_if_shipped
         from DALAnomalyTraining.export import export as run
         from DALAnomalyTraining.pack import Pack
 
-        if output.exists() and not force:
-            msg = f"{output} exists already; choose another name or add --force"
-            raise OutputError(msg)
+        check_model_output(output, force)
         with writing(output), writing_into(output.parent):
             metadata = run(checkpoint, Pack(data), output, config)
-            write_checksums(output.parent)
+            list_if_shipped(output)
         reporter.result(str(output), metadata.training, f"{output}: {metadata.training}")

@@ -28,7 +28,7 @@ from DALAnomalyLib.errors import ModelFileError, OutputError, UsageError
 from DALAnomalyLib.network.dal_network import DALNetwork
 from DALAnomalyLib.out_of_distribution import SequenceReference
 from DALAnomalyLib.preprocessing.intensity_standardisation import Landmarks
-from DALAnomalyLib.resources import CHECKSUMS, check_shipped, resource_file
+from DALAnomalyLib.resources import CHECKSUMS, check_shipped, lies_with_shipped_models, resource_file
 
 FORMAT = "dal-anomaly-model"
 FORMAT_VERSION = 1
@@ -146,15 +146,25 @@ def _replace(path: Path, data: bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
-        msg = f"model file {path} cannot be written ({error.strerror}); check that its folder exists and has space"
+        msg = f"{path} cannot be written ({error.strerror}); check that its folder exists and has space"
         raise OutputError(msg) from error
 
 
 def write_checksums(folder: Path) -> None:
-    """Write `SHA256SUMS` for all model files of a folder, in the format of sha256sum."""
+    """Write `SHA256SUMS` for all model files of a folder, in the format of sha256sum; lines of other files stay."""
     files = sorted([*folder.glob("*.dalmodel"), *folder.glob("*.pt")])
     lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}" for file in files]
-    (folder / CHECKSUMS).write_text("\n".join(lines) + "\n", encoding="ascii")
+    listed = folder / CHECKSUMS
+    if listed.exists():
+        others = listed.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        lines += [line for line in others if not line.endswith((".dalmodel", ".pt"))]
+    _replace(listed, ("\n".join(lines) + "\n").encode(errors="surrogateescape"))
+
+
+def list_if_shipped(path: Path) -> None:
+    """Write `SHA256SUMS` anew if a model file was put among the shipped ones, of which each must be listed."""
+    if lies_with_shipped_models(path):
+        write_checksums(path.parent)
 
 
 def _check_complete(metadata: ModelMetadata, templates: dict[str, Tensor]) -> None:

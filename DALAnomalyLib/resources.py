@@ -57,21 +57,25 @@ def resource_file(kind: ResourceKind, name: str) -> Path:
     return path
 
 
+def lies_with_shipped_models(path: Path) -> bool:
+    """Whether a file lies in the folder of models that are installed with the program."""
+    try:
+        return path.resolve().parent == resource_folder("Models").resolve()
+    except ModelFileError:
+        return False
+
+
 def check_shipped(path: Path, digest: str) -> None:
     """A shipped model must be the one that was shipped: its own checksum could have been forged with it.
 
     Raises:
         ModelFileError: the file lies in the shipped folder of models, and its `digest` (SHA256) is not listed there.
     """
-    try:
-        folder = resource_folder("Models")
-    except ModelFileError:
-        return
     shipped = path.resolve()
-    if shipped.parent != folder.resolve() or not (folder / CHECKSUMS).exists():
+    listing = shipped.parent / CHECKSUMS
+    if not lies_with_shipped_models(path) or not listing.exists():
         return
-    listed = (folder / CHECKSUMS).read_text(encoding="ascii", errors="replace").splitlines()
-    if f"{digest}  {shipped.name}" not in listed:
+    if f"{digest}  {shipped.name}" not in listing.read_text(encoding="utf-8", errors="replace").splitlines():
         msg = f"{path} is not the model that was shipped (see {CHECKSUMS} beside it); install DALAnomaly again"
         raise ModelFileError(msg)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from DALAnomalyLib.errors import OutputError
+from DALAnomalyLib.file_names import text_of
 
 _HARMLESS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 _FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
@@ -95,9 +96,11 @@ def result_folder(final: Path, names: Collection[str], force: bool = False) -> I
         force: whether an older result at `final` is replaced, which happens only once the new one is whole.
 
     Raises:
-        OutputError: see `refuse_existing`; the folder cannot be written; another run is writing the same result.
+        OutputError: see `refuse_existing`; the folder cannot be written, or its name is not UTF-8; another run is
+            writing the same result.
     """
     final = Path(os.path.realpath(final))
+    text_of(final, OutputError)
     refuse_existing(final, names, force)
     with _parents(final.parent), _lock(final):
         with writing(final):
@@ -168,7 +171,7 @@ def _lock(final: Path) -> Iterator[None]:
     with writing(final):
         handle = path.open("a")
     with handle:
-        if not _try_lock(handle):
+        if not (_try_lock(handle) and _is_file(handle, path)):
             msg = f"{final}: another run is writing this result; wait for it or choose another folder"
             raise OutputError(msg)
         try:
@@ -178,6 +181,14 @@ def _lock(final: Path) -> Iterator[None]:
                 handle.close()  # an open file cannot be removed there
             with suppress(OSError):
                 path.unlink()
+
+
+def _is_file(handle: IO[str], path: Path) -> bool:
+    """Whether the locked file is the one that others would open: its last holder may have removed it meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _try_lock(handle: IO[str]) -> bool:

@@ -135,8 +135,8 @@ def place_scan(
         )
         raise GeometryError(msg)
     check_finite(request.volume.array, "the scan")
-    if request.description is not None and not request.description.gives_orientation:
-        log.warn("the file does not say how the scan lies in the patient; left and right may be swapped")
+    if request.description is not None and request.description.orientation_doubt is not None:
+        log.warn(request.description.orientation_doubt)
     scan, given = _reordered(request, log)
     digest = volume_digest(scan)
     found = _find_brain(scan, given, request.extraction, equipment, log, digest)

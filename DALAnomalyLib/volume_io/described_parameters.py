@@ -20,14 +20,14 @@ class ScanDescription:
         sequence: "T1", "T2", "FLAIR", "PD", "DWI", "ADC", "T2*", "SWI", "STIR", "MRA", "perfusion"; None if open.
         contrast_agent: whether one was given; None if not said.
         evidence: one line for the user, of numbers and recognised words only, never of free text from the header.
-        gives_orientation: whether the header says how the scan lies in the patient.
+        orientation_doubt: one line for the user if the header leaves open how the scan lies in the patient.
     """
 
     modality: str | None
     sequence: str | None
     contrast_agent: bool | None
     evidence: str
-    gives_orientation: bool = True
+    orientation_doubt: str | None = None
 
 
 def describe_parameters(parameters: SequenceParameters, source: str) -> ScanDescription:

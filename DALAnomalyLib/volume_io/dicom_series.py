@@ -14,6 +14,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from DALAnomalyLib.errors import DALAnomalyError, GeometryError, InputError
+from DALAnomalyLib.file_names import text_of
 from DALAnomalyLib.progress import CancelToken
 from DALAnomalyLib.volume import Grid, Volume
 from DALAnomalyLib.volume_io.described_parameters import ScanDescription, describe_parameters
@@ -127,7 +128,7 @@ def _decoded(frames: tuple[Frame, ...], cancel: CancelToken | None) -> Iterator[
         if cancel is not None:
             cancel.raise_if_cancelled()
         if frame.path != path:
-            reader.SetFileName(str(frame.path))
+            reader.SetFileName(text_of(frame.path))
             path, values = frame.path, sitk.GetArrayFromImage(reader.Execute())
         pixels = values[frame.index] if values.ndim == 3 else values
         yield slice_, _rescaled(pixels, frame.gdcm_rescale, frame.rescale)

@@ -1,32 +1,86 @@
-"""Whether an image file says how its axes lie in the patient; readers silently assume something where it does not."""
+"""What an image file leaves open about how its axes lie in the patient; readers silently assume something there."""
 
 from __future__ import annotations
 
 import gzip
+import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.transform import Rotation
+
 from DALAnomalyLib.volume_io.nifti_file import is_nifti, open_plain_or_gzip
 
-_NIFTI_CODES = slice(252, 256)
-"""qform_code and sform_code, two bytes each: nifti1.h."""
+UNKNOWN = "the file does not say how the scan lies in the patient; left and right may be swapped"
+SAME_PLACE_MM = 0.5
+"""Two placements closer than this at every corner are rounding."""
+_NIFTI_HEADER_BYTES = 348
 _NRRD_HEADER_BYTES = 1 << 16
+_ANATOMICAL_SPACES = frozenset(
+    {"right-anterior-superior", "left-anterior-superior", "left-posterior-superior", "ras", "las", "lps"}
+)
+"""Of the spaces of NRRD those with left and right; they exist with a time axis, too."""
 
 
-def gives_orientation(path: Path) -> bool:
-    """False for NIfTI with neither qform nor sform, and for NRRD without a space; True for all that cannot be told."""
+def orientation_doubt(path: Path) -> str | None:
+    """One line for the user if the header leaves open where the scan lies; None for all that cannot be told.
+
+    A NIfTI file has two fields for it, qform and sform. It may use neither, or both and differently; an NRRD file may
+    name no space, or one without left and right.
+    """
     try:
         if is_nifti(path):
             with open_plain_or_gzip(path) as stream:
-                codes = stream.read(_NIFTI_CODES.stop)[_NIFTI_CODES]
-            return any(codes) or len(codes) < 4
-        if path.suffix in (".nrrd", ".nhdr"):
+                header = stream.read(_NIFTI_HEADER_BYTES)
+            return _doubt_of_nifti(header) if len(header) == _NIFTI_HEADER_BYTES else None
+        if path.name.lower().endswith((".nrrd", ".nhdr")):
             with path.open("rb") as stream:
-                header = stream.read(_NRRD_HEADER_BYTES).partition(b"\n\n")[0]
-            lines = header.splitlines()
-            return not header.startswith(b"NRRD") or any(
-                line.startswith((b"space:", b"space dimension:")) for line in lines
-            )
+                return _doubt_of_nrrd(stream.read(_NRRD_HEADER_BYTES).partition(b"\n\n")[0])
     except (OSError, EOFError, zlib.error, gzip.BadGzipFile):
         pass  # whoever reads the image says what is wrong
-    return True
+    return None
+
+
+def _doubt_of_nifti(header: bytes) -> str | None:
+    """By fields of the NIfTI-1 header; byte offsets as in nifti1.h."""
+    order = "<" if struct.unpack_from("<i", header, 0)[0] == _NIFTI_HEADER_BYTES else ">"
+    qform_code, sform_code = struct.unpack_from(f"{order}2h", header, 252)
+    if not (qform_code or sform_code):
+        return UNKNOWN
+    if not (qform_code > 0 and sform_code > 0):
+        return None
+    sizes = struct.unpack_from(f"{order}3h", header, 42)
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(sizes) - 1)
+    qform = _qform(header, order)
+    sform = np.array(struct.unpack_from(f"{order}12f", header, 280)).reshape(3, 4)
+    difference = (qform - sform)[:, :3] @ corners.T + (qform - sform)[:, 3:]
+    distance = float(np.linalg.norm(difference, axis=0).max())
+    if distance <= SAME_PLACE_MM:
+        return None
+    return (
+        f"the two placements in the file's header (qform and sform) lie up to {distance:.3g} mm apart; results go with "
+        "the one that Slicer shows, and programs that use the other show scan and results apart"
+    )
+
+
+def _qform(header: bytes, order: str) -> npt.NDArray[np.float64]:
+    """Affine (3, 4) from voxel indices to mm."""
+    mirrored, *voxel_size = struct.unpack_from(f"{order}4f", header, 76)
+    b, c, d, *offset = struct.unpack_from(f"{order}6f", header, 256)
+    a = np.sqrt(max(0.0, 1.0 - b * b - c * c - d * d))
+    axes = Rotation.from_quat((b, c, d, a)).as_matrix() * voxel_size * (1, 1, -1 if mirrored < 0 else 1)
+    return np.column_stack((axes, offset))
+
+
+def _doubt_of_nrrd(header: bytes) -> str | None:
+    if not header.startswith(b"NRRD"):
+        return None
+    for line in header.decode("latin-1").splitlines():
+        field, _, value = line.partition(":")
+        if field.strip().lower() == "space":
+            space = value.strip().lower()
+            if {space, space.removesuffix("-time"), space.removesuffix("t")} & _ANATOMICAL_SPACES:
+                return None
+    return UNKNOWN

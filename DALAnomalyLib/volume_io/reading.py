@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from DALAnomalyLib.errors import GeometryError, InputError
+from DALAnomalyLib.file_names import text_of
 from DALAnomalyLib.progress import CancelToken
 from DALAnomalyLib.volume import Grid, Volume
 from DALAnomalyLib.volume_io.compressed_data import check_compressed_data
@@ -137,8 +138,9 @@ def _read_file(path: Path) -> Any:
         refuse_non_finite(check_nifti(path), path)
     else:
         check_compressed_data(path)
+    name = text_of(path)
     with quiet_itk():
-        return sitk.ReadImage(str(path))
+        return sitk.ReadImage(name)
 
 
 def _one_scalar_volume(image: Any, path: Path) -> Any:

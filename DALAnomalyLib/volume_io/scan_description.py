@@ -9,7 +9,7 @@ from DALAnomalyLib.errors import InputError
 from DALAnomalyLib.progress import CancelToken
 from DALAnomalyLib.volume_io.described_parameters import ScanDescription
 from DALAnomalyLib.volume_io.dicom_header import is_dicom_source
-from DALAnomalyLib.volume_io.file_orientation import gives_orientation
+from DALAnomalyLib.volume_io.file_orientation import orientation_doubt
 from DALAnomalyLib.volume_io.nifti_sidecar import describe_sidecar
 from DALAnomalyLib.volume_io.series_choice import find_scan
 
@@ -36,4 +36,4 @@ def describe_scan(
         raise InputError(msg)
     if is_dicom_source(path):
         return find_scan(path, series, sequence, cancel).scan
-    return replace(describe_sidecar(path), gives_orientation=gives_orientation(path))
+    return replace(describe_sidecar(path), orientation_doubt=orientation_doubt(path))

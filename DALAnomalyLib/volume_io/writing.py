@@ -10,6 +10,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from DALAnomalyLib.errors import InputError, OutputError
+from DALAnomalyLib.file_names import text_of
 from DALAnomalyLib.volume import Volume
 from DALAnomalyLib.volume_io.nifti_file import check_nifti, is_nifti
 from DALAnomalyLib.volume_io.quiet_itk import quiet_itk
@@ -34,9 +35,10 @@ def write_volume(volume: Volume, path: str | Path, compress: bool = True) -> Non
     if not path.name.endswith(WRITABLE_SUFFIXES):
         msg = f"{path}: cannot write this format; use one of {', '.join(WRITABLE_SUFFIXES)}"
         raise OutputError(msg)
+    name = text_of(path, OutputError)
     try:
         with quiet_itk():
-            sitk.WriteImage(to_sitk(volume), str(path), compress)
+            sitk.WriteImage(to_sitk(volume), name, compress)
         if is_nifti(path):
             check_nifti(path)
     except (RuntimeError, OSError, InputError) as error:

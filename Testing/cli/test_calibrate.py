@@ -256,10 +256,19 @@ def test_what_cannot_be_calibrated_is_refused_and_nothing_is_written(
     assert [entry.name for entry in tmp_path.iterdir()] == ["in"]
 
 
-def test_a_folder_that_is_not_there_is_refused_before_the_work(
+def test_what_is_no_model_file_is_refused_before_the_work_and_not_replaced(
     calibrate: Callable[..., Result], tmp_path: Path
 ) -> None:
-    done = calibrate(output=tmp_path / "missing" / "new.dalmodel")
-    assert done.exit_code == 7
-    assert "in a folder that exists" in done.stderr
-    assert "progress" not in calibrate("--json", output=tmp_path).stdout
+    table = tmp_path / "in" / "healthy.csv"
+    before = table.read_bytes()
+    for output in (table, tmp_path):
+        done = calibrate("--force", "--json", output=output)
+        assert done.exit_code == 7
+        assert "give the name of a model file, NAME.dalmodel" in done.stdout
+        assert "progress" not in done.stdout
+    assert table.read_bytes() == before
+
+
+def test_a_folder_that_is_not_there_is_made(calibrate: Callable[..., Result], tmp_path: Path) -> None:
+    assert calibrate(output=tmp_path / "own" / "new.dalmodel").exit_code == 0
+    assert load_model(tmp_path / "own" / "new.dalmodel").metadata.calibration

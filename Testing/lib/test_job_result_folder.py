@@ -7,10 +7,12 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from DALAnomalyLib.errors import OutputError
+from DALAnomalyLib.job import result_folder as module
 from DALAnomalyLib.job.result_folder import refuse_existing, result_folder, writing, writing_into
 
 NAMES = ("a.txt", "b.txt")
@@ -29,6 +31,28 @@ def write_half(final: Path, force: bool = False) -> None:
 
 def entries(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_a_lock_file_that_its_last_holder_removed_locks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One run opens the lock file, the other ends and removes it, the first locks what nobody else would open."""
+    lock = module._try_lock
+
+    def too_late(handle: IO[str]) -> bool:
+        Path(handle.name).unlink()
+        return lock(handle)
+
+    monkeypatch.setattr(module, "_try_lock", too_late)
+    with pytest.raises(OutputError, match="another run is writing this result"):
+        write_result(tmp_path / "out")
+    assert entries(tmp_path) == []
+
+
+def test_a_name_that_is_not_utf8_is_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"lat\\udce4: the name .* is not valid UTF-8; rename it"):
+        write_result(tmp_path / "lat\udce4")
+    assert entries(tmp_path) == []
 
 
 def test_result_appears_only_when_it_is_whole(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import torch
 from DALAnomalyLib import model_store, resources
 from DALAnomalyLib.configuration import preset
 from DALAnomalyLib.errors import ModelFileError, OutputError
-from DALAnomalyLib.model_store import Model, load_model, save_model, write_checksums
+from DALAnomalyLib.model_store import Model, list_if_shipped, load_model, save_model, write_checksums
 from DALAnomalyLib.network.dal_network import DALNetwork
 from DALAnomalyLib.out_of_distribution import DISTANCE, SequenceReference
 from Testing.lib.calibrations import calibrated, made_up_calibration
@@ -523,6 +523,22 @@ def test_the_shipped_model_is_the_default(shipped_folder: Path, model: Model) ->
     write_checksums(shipped_folder)
     assert (shipped_folder / "SHA256SUMS").read_text() == f"{digest}  default.dalmodel\n"
     assert load_model().digest == digest
+
+
+def test_a_list_keeps_what_is_said_of_other_files_and_takes_any_name(shipped_folder: Path, model: Model) -> None:
+    listing = shipped_folder / "SHA256SUMS"
+    listing.write_bytes(b"0123  atlas.nii.gz\n4567  gone.dalmodel\n89ab  \xe4.nii\n")
+    digest = saved(shipped_folder / "m\u00fcnchen.dalmodel", model)
+    list_if_shipped(shipped_folder / "m\u00fcnchen.dalmodel")
+    lines = listing.read_bytes().split(b"\n")
+    assert lines == [f"{digest}  m\u00fcnchen.dalmodel".encode(), b"0123  atlas.nii.gz", b"89ab  \xe4.nii", b""]
+    assert load_model(shipped_folder / "m\u00fcnchen.dalmodel").digest == digest
+
+
+def test_a_model_elsewhere_is_not_listed(tmp_path: Path, model: Model) -> None:
+    saved(tmp_path / "own.dalmodel", model)
+    list_if_shipped(tmp_path / "own.dalmodel")
+    assert not (tmp_path / "SHA256SUMS").exists()
 
 
 def test_a_shipped_model_that_is_not_listed_is_refused(shipped_folder: Path, model: Model, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from DALAnomalyLib.preprocessing.steps import StepLog
 from DALAnomalyLib.progress import CancelToken
 from DALAnomalyLib.volume import Grid, Volume
 from DALAnomalyLib.volume_io import ScanDescription
+from DALAnomalyLib.volume_io.file_orientation import UNKNOWN
 from Testing.lib.atlas_phantom import CONTRASTS as ATLAS_CONTRASTS
 from Testing.lib.atlas_phantom import brain, motion, painted
 from Testing.lib.phantom import CONTRASTS, SCAN_GRID, brain_mask, scan, untrained_model
@@ -208,9 +209,8 @@ def test_voxels_that_are_no_numbers_are_refused(prepare: Prepare) -> None:
 
 
 def test_a_scan_of_unknown_orientation_is_warned_of(prepare: Prepare) -> None:
-    silent = ScanDescription(None, None, None, "the file says nothing", gives_orientation=False)
-    (warning,) = prepare(scan(), description=silent).warnings
-    assert warning.endswith("left and right may be swapped")
+    silent = ScanDescription(None, None, None, "the file says nothing", orientation_doubt=UNKNOWN)
+    assert prepare(scan(), description=silent).warnings == (UNKNOWN,)
 
 
 # --- the second pass --------------------------------------------------------------------------------------------------

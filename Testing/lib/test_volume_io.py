@@ -15,10 +15,12 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy.spatial.transform import Rotation
 
 from DALAnomalyLib.errors import DALAnomalyError, GeometryError, InputError, OutputError
 from DALAnomalyLib.volume import Grid, Volume, lps_to_ras
 from DALAnomalyLib.volume_io import describe_scan, from_sitk, read_map, read_mask, read_volume, to_sitk, write_volume
+from DALAnomalyLib.volume_io.file_orientation import UNKNOWN
 
 SHAPE = (20, 24, 28)
 SPACING = (3.0, 4.0, 5.0)
@@ -348,23 +350,73 @@ def test_an_sform_of_other_voxels_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_whether_a_nifti_file_gives_the_orientation(tmp_path: Path, suffix: str) -> None:
+def test_a_nifti_file_without_a_placement_leaves_the_orientation_open(tmp_path: Path, suffix: str) -> None:
     path = write_array(tmp_path / f"scan{suffix}", scan().array)
-    assert describe_scan(path).gives_orientation
+    assert describe_scan(path).orientation_doubt is None
     image = nibabel.load(path)
     image.set_sform(None, code=0)
     image.set_qform(None, code=0)
     nibabel.save(image, tmp_path / f"silent{suffix}")
-    assert not describe_scan(tmp_path / f"silent{suffix}").gives_orientation
+    assert describe_scan(tmp_path / f"silent{suffix}").orientation_doubt == UNKNOWN
 
 
-def test_whether_an_nrrd_file_gives_the_orientation(tmp_path: Path) -> None:
-    path = write_array(tmp_path / "scan.nrrd", scan().array)
-    assert describe_scan(path).gives_orientation
-    lines = path.read_bytes().split(b"\n")
-    (tmp_path / "silent.nrrd").write_bytes(b"\n".join(line for line in lines if not line.startswith(b"space:")))
-    assert not describe_scan(tmp_path / "silent.nrrd").gives_orientation
-    assert describe_scan(write_array(tmp_path / "scan.mha", scan().array)).gives_orientation
+@pytest.mark.parametrize("codes", [(1, 1), (1, 2), (2, 4)])
+def test_two_placements_of_a_nifti_file_that_differ_are_told(tmp_path: Path, codes: tuple[int, int]) -> None:
+    path = write_array(tmp_path / "scan.nii", scan().array)
+    image = nibabel.load(path)
+    corner = np.array(image.shape) - 1
+    turned = image.affine.copy()
+    turned[:3, :3] = Rotation.from_euler("xyz", (0.3, -0.2, 0.1)).as_matrix() @ turned[:3, :3]
+    image.set_qform(turned, code=codes[0])
+    image.set_sform(turned, code=codes[1])
+    nibabel.save(image, tmp_path / "same.nii")
+    assert describe_scan(tmp_path / "same.nii").orientation_doubt is None
+    moved = turned.copy()
+    moved[0, :3] += 7.0 / corner / 3
+    image.set_sform(moved, code=codes[1])
+    nibabel.save(image, tmp_path / "two.nii")
+    doubt = describe_scan(tmp_path / "two.nii").orientation_doubt
+    assert doubt is not None
+    assert "qform and sform) lie up to 7 mm apart" in doubt
+
+
+@pytest.mark.parametrize(
+    ("space", "known"),
+    [
+        (b"space: left-posterior-superior", True),
+        (b"space: RAS", True),
+        (b"space: left-anterior-superior-time", True),
+        (b"space: LPST", True),
+        (b"space: scanner-xyz", False),
+        (b"space: 3D-right-handed", False),
+        (b"space dimension: 3", False),
+        (b"# nothing", False),
+    ],
+)
+def test_only_an_anatomical_space_of_an_nrrd_file_gives_the_orientation(
+    tmp_path: Path, space: bytes, known: bool
+) -> None:
+    lines = write_array(tmp_path / "scan.nrrd", scan().array).read_bytes().split(b"\n")
+    changed = tmp_path / "changed.nrrd"
+    changed.write_bytes(b"\n".join(space if line.startswith(b"space:") else line for line in lines))
+    assert describe_scan(changed).orientation_doubt == (None if known else UNKNOWN)
+
+
+def test_a_meta_image_always_gives_the_orientation(tmp_path: Path) -> None:
+    assert describe_scan(write_array(tmp_path / "scan.mha", scan().array)).orientation_doubt is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep names in Unicode")
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = write_array(tmp_path / "scan.nii", scan().array)
+    renamed = path.rename(tmp_path / "lat\udce4.nii")
+    with pytest.raises(InputError, match=r"lat\\udce4\.nii: the name .* is not valid UTF-8; rename it"):
+        read_volume(renamed)
+    with pytest.raises(OutputError, match="is not valid UTF-8"):
+        write_volume(scan(), renamed)
+    write_series(tmp_path / "series")
+    with pytest.raises(InputError, match="is not valid UTF-8"):
+        read_volume((tmp_path / "series").rename(tmp_path / "lat\udce4"))
 
 
 def test_zero_voxel_size_in_a_meta_image_is_refused(tmp_path: Path) -> None:

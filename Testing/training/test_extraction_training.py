@@ -12,6 +12,7 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor, nn
 
+from DALAnomalyLib import resources
 from DALAnomalyLib.errors import InputError, UsageError
 from DALAnomalyLib.network.brain_extractor import WIDTHS, BrainExtractor
 from DALAnomalyLib.network.brain_extractor_file import LoadedExtractor, load_extractor
@@ -290,8 +291,9 @@ def test_train_runs_on_a_pack_and_export_makes_a_network_file(
     folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_pack(folders / "maps", folders / "scans", tmp_path / "heads.npz")
-    run, file = tmp_path / "run", tmp_path / "files" / "network.pt"
+    run, file = tmp_path / "run", tmp_path / "Models" / "network.pt"
     file.parent.mkdir()
+    monkeypatch.setattr(resources, "resource_folder", lambda kind: tmp_path / kind)
     assert command(
         monkeypatch, "train", "--data", tmp_path / "heads.npz", "-o", run, "--steps", 1, "--device", "cpu"
     ) == 0  # fmt: skip
@@ -304,7 +306,7 @@ def test_train_runs_on_a_pack_and_export_makes_a_network_file(
     state = load_checkpoint(run / "last.pt", CPU)["average"]
     for name, weight in loaded.network.state_dict().items():
         assert torch.equal(weight, state[name].half().float())
-    assert f"{loaded.digest}  network.pt" in (file.parent / "SHA256SUMS").read_text().splitlines()
+    assert (file.parent / "SHA256SUMS").read_text() == f"{loaded.digest}  network.pt\n"
 
 
 @pytest.mark.usefixtures("two_kinds")

@@ -63,7 +63,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from DALAnomalyLib.model_store import write_checksums
+    from DALAnomalyLib.model_store import list_if_shipped
     from DALAnomalyLib.network.brain_extractor import BrainExtractor
     from DALAnomalyLib.network.brain_extractor_file import save_extractor
     from DALAnomalyTraining.brain_extraction.head_pack import SPACING_MM
@@ -78,7 +78,7 @@ def _export(arguments: argparse.Namespace) -> None:
         raise InputError(msg) from error
     record = {"steps": state["step"], "data": state.get("data", "not recorded")}
     save_extractor(arguments.output, network, SPACING_MM, record)
-    write_checksums(arguments.output.parent)
+    list_if_shipped(arguments.output)
     print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.2f} MB after {state['step']} steps")
 
 
