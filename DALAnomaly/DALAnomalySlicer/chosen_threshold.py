@@ -30,6 +30,4 @@ def choice_of(heatmap: slicer.vtkMRMLScalarVolumeNode, result: DetectionResult) 
 
 def store_choice(heatmap: slicer.vtkMRMLScalarVolumeNode, choice: Choice | None) -> None:
     """Keep it with the heatmap, also in a saved scene; None goes back to the model's recommendation."""
-    modified = heatmap.StartModify()  # no view depends on it
     heatmap.SetAttribute(_CHOICE, None if choice is None else json.dumps(asdict(choice)))
-    heatmap.EndModify(modified)

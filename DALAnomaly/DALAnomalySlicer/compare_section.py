@@ -13,6 +13,7 @@ from DALAnomalySlicer.compare import fade, flicker, show_difference
 from DALAnomalySlicer.findings_outline import show_outline_alone
 from DALAnomalySlicer.findings_surface import show_3d
 from DALAnomalySlicer.heatmap_display import set_opacity, set_opacity_mode, show_in_slices
+from DALAnomalySlicer.node_roles import results_of
 from DALAnomalySlicer.parameter_node import OpacityMode
 from DALAnomalySlicer.side_by_side import leave_side_by_side, show_side_by_side
 
@@ -56,13 +57,15 @@ class CompareSection:
             anew: False if this very result may be shown already: then the views stay as the user has left them.
         """
         if not anew and (scan, nodes) == (self._scan, self._nodes):
+            if self._comparison == "difference" and "difference" not in results_of(scan):  # the scan was moved
+                self._draw()
             return
         self._take_surface_away()
         self._scan, self._nodes, self._parameters = scan, nodes, parameters
         self._ui.compareSection.enabled = True
         self._set_opacity_mode(parameters.opacityMode)
         self._compare("heatmap")
-        self.show_own_outline_alone()
+        show_outline_alone(nodes.findings)
         if self._ui.sideBySideButton.checked:
             self._on_side_by_side(True)
         if self._ui.show3DButton.checked:
@@ -74,11 +77,6 @@ class CompareSection:
         self._ui.show3DButton.checked = False
         self._scan = self._nodes = self._parameters = None
         self._ui.compareSection.enabled = False
-
-    def show_own_outline_alone(self) -> None:
-        """Hide the findings of other results, such as one that has just come; with no result here, hide none."""
-        if self._nodes is not None:
-            show_outline_alone(self._nodes.findings)
 
     def flicker(self) -> None:
         """Hide what lies over the scan, or show it again."""

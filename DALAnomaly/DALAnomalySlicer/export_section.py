@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from DALAnomalySlicer.export.export_context import ExportContext
     from DALAnomalySlicer.live_findings import LiveFindings
     from DALAnomalySlicer.parameter_node import DALAnomalyParameterNode
+    from DALAnomalySlicer.run_section import RunSection
 
 
 class ExportSection:
@@ -32,17 +33,17 @@ class ExportSection:
         ask_folder, ask_file: how the user is asked; "" when the user thinks better of it.
     """
 
-    def __init__(self, ui: Any, last_failure: Callable[[], tuple[str, str]]) -> None:
+    def __init__(self, ui: Any, run: RunSection) -> None:
         """Connect the section's widgets; nothing but diagnostics works until there is a result, see `show`.
 
         Args:
             ui: the widgets by name.
-            last_failure: what the last run failed with, and the last lines of its log; empty if it did not.
+            run: knows what the last run failed with.
         """
         self.ask_folder: Callable[[str], str] = _ask_folder
         self.ask_file: Callable[[str, str, str], str] = _ask_file
         self._ui = ui
-        self._last_failure = last_failure
+        self._run = run
         self._scan: slicer.vtkMRMLScalarVolumeNode | None = None
         self._result: DetectionResult | None = None
         self._live: LiveFindings | None = None
@@ -106,13 +107,14 @@ class ExportSection:
 
     def _copy_diagnostics(self) -> None:
         result = self._result
-        error, log = self._last_failure()
+        version = f"{slicer.app.majorVersion}.{slicer.app.minorVersion}"
         text = diagnostics_text(
             None if result is None else result.manifest,
             () if result is None else result.warnings,
-            log,
-            {"3D Slicer": f"{slicer.app.majorVersion}.{slicer.app.minorVersion}", "last error": error or "none"},
-            [] if self._scan is None else [self._scan.GetName()],
+            self._ui.logText.plainText,
+            {"3D Slicer": version, "last error": self._run.last_failure or "none"},
+            # the scan of a run that failed has no result, and may be gone
+            [self._run.searched, *(node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLVolumeNode"))],
         )
         slicer.app.clipboard().setText(text)
         self._ui.exportLabel.text = _("Copied; it holds nothing about the patient.")

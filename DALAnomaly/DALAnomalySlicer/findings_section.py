@@ -73,7 +73,7 @@ class FindingsSection:
         self._set_up_sliders(live)
         self._explain_presets()
         self._live = live
-        self._choose(live.choice.threshold)
+        self._choose(live.choice.threshold, live.choice.minimum_volume_ml)
         self._ui.findingsSection.enabled = True
 
     def clear(self) -> None:
@@ -85,8 +85,7 @@ class FindingsSection:
 
     def reset(self) -> None:
         """Back to what the model recommends."""
-        self._ui.minimumVolumeSlider.value = self._result.minimum_finding_ml
-        self._choose(self._result.threshold)
+        self._choose(self._result.threshold, self._result.minimum_finding_ml)
 
     def next(self) -> None:
         """Go to the next finding, after the last one to the first."""
@@ -104,7 +103,6 @@ class FindingsSection:
         slider.decimals = 4 if live.highest < 1 else 2  # first: a range is rounded to them
         slider.minimum, slider.maximum = live.lowest, live.highest
         slider.singleStep = (live.highest - live.lowest) / 500
-        self._ui.minimumVolumeSlider.value = live.choice.minimum_volume_ml
 
     def _explain_presets(self) -> None:
         self._presets = {preset.key: preset for preset in threshold_presets(self._result)}
@@ -113,28 +111,31 @@ class FindingsSection:
 
     def _choose_preset(self, key: str) -> None:
         preset = self._presets[key]
-        self._choose(preset.threshold)
+        self._choose(preset.threshold, self._live.choice.minimum_volume_ml)
         self._ui.presetLabel.text = _("{name}: {meaning}.").format(name=preset.name, meaning=preset.meaning)
 
-    def _choose(self, threshold: float) -> None:
+    def _choose(self, threshold: float, minimum_volume_ml: float) -> None:
+        live, self._live = self._live, None  # sliders are silent if they stood there already, and they round
+        self._ui.minimumVolumeSlider.value = minimum_volume_ml
         self._ui.thresholdSlider.value = threshold
-        self._follow(threshold)  # the slider is silent if it stood there already, and it rounds
+        self._live = live
+        self._follow(threshold, minimum_volume_ml)
 
     def _on_threshold(self, value: float) -> None:
         if self._live is not None:
-            self._follow(value)
+            self._follow(value, self._live.choice.minimum_volume_ml)
 
     def _on_minimum_volume(self, value: float) -> None:
         if self._live is not None:
-            self._follow(self._live.choice.threshold)
+            self._follow(self._live.choice.threshold, value)
 
-    def _follow(self, threshold: float) -> None:
-        """Show what lies at and above the threshold."""
+    def _follow(self, threshold: float, minimum_volume_ml: float) -> None:
+        """Show the findings at and above the threshold that are not smaller."""
         threshold = max(threshold, self._live.lowest)  # a slider rounds
         recommended = math.isclose(threshold, self._result.threshold, abs_tol=self._ui.thresholdSlider.singleStep / 2)
         self._ui.presetLabel.text = _("Recommended by the model.") if recommended else ""
         try:
-            self._live.update(threshold, self._ui.minimumVolumeSlider.value)
+            self._live.update(threshold, minimum_volume_ml)
         except DALAnomalyError as error:
             self._ui.presetLabel.text = str(error)
             return

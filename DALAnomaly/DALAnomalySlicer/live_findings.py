@@ -38,14 +38,21 @@ class LiveFindings:
         choice: threshold and smallest volume of the last `update`, at first those that were stored or recommended.
     """
 
-    def __init__(self, nodes: ResultNodes, result: DetectionResult) -> None:
-        """Prepare a result, which takes about a second; nothing is shown before `update`."""
+    def __init__(self, nodes: ResultNodes, result: DetectionResult, shown: bool = True) -> None:
+        """Prepare a result, which takes about a second; nothing is shown before `update`.
+
+        Args:
+            nodes: the result's.
+            result: what was found.
+            shown: whether segmentation, table and the stored choice follow; if not, the scene stays as it is.
+        """
         grid = grid_of(nodes.heatmap)
         brain_mask = Volume(result.brain_mask, grid)
         self.lowest, self.highest = threshold_limits(result)
         self.rows: tuple[FindingRow, ...] = ()
         self.choice = choice_of(nodes.heatmap, result)
         self._nodes = nodes
+        self._follow = shown
         self._forest = FindingsForest(Volume(result.score, grid), brain_mask, self.lowest)
         self._context = FindingContext(result.tissues, brain_mask)
         self._findings: tuple[Finding, ...] = ()
@@ -68,10 +75,11 @@ class LiveFindings:
             UsageError: the threshold is too low, or so low that there are more findings than labels.
         """
         _volume, self._findings = self._forest.findings(threshold, minimum_volume_ml)
-        self.choice = Choice(threshold, minimum_volume_ml)
-        self._show_segment()
+        self.choice = Choice(float(threshold), float(minimum_volume_ml))  # NumPy's cannot be stored
+        if self._follow:
+            self._show_segment()
         self._update_rows()
-        if _is_in_scene(self._nodes.heatmap):
+        if self._follow and _is_in_scene(self._nodes.heatmap):
             store_choice(self._nodes.heatmap, self.choice)
         return self._findings
 
@@ -115,7 +123,7 @@ class LiveFindings:
         statuses = [marks.get(peak, "") for peak in peak_voxels(self._findings, voxels, self.labels.grid)]
         tissues, sides = self._context.tissues(voxels, count), self._context.sides(voxels, count)
         self.rows = make_rows(self._findings, tissues, sides, statuses)
-        if _is_in_scene(self._nodes.table):
+        if self._follow and _is_in_scene(self._nodes.table):
             write_rows(self._nodes.table, self.rows)
 
 

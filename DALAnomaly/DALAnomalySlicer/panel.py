@@ -14,6 +14,7 @@ from DALAnomalySlicer.compare_section import CompareSection
 from DALAnomalySlicer.detection_result import DetectionResult
 from DALAnomalySlicer.drawn_findings import newly_kept
 from DALAnomalySlicer.export_section import ExportSection
+from DALAnomalySlicer.findings_outline import hide_outline
 from DALAnomalySlicer.findings_section import FindingsSection
 from DALAnomalySlicer.parameter_node import DALAnomalyParameterNode, Sequence
 from DALAnomalySlicer.processing import show_findings
@@ -44,11 +45,12 @@ class Panel(VTKObservationMixin):
         self.run = RunSection(ui, self._on_result)
         self.compare = CompareSection(ui)
         self.findings = FindingsSection(ui, self.compare.findings_changed)
-        self.export = ExportSection(ui, lambda: (self.run.last_failure, ui.logText.plainText))
+        self.export = ExportSection(ui, self.run)
         self.parameters: DALAnomalyParameterNode | None = None
         self._connection: int | None = None
         self._shown_scan: slicer.vtkMRMLScalarVolumeNode | None = None
         self._outdated = False  # whether the views show an older result of this scan
+        self._finished: slicer.vtkMRMLScalarVolumeNode | None = None  # whose result was announced
         ui.detectButton.connect("clicked()", self.detect_or_cancel)
         ui.sampleButton.connect("clicked()", self.try_sample)
         self._shortcuts = [
@@ -86,6 +88,8 @@ class Panel(VTKObservationMixin):
         """The scene closes: stop what is running, and let go of its nodes."""
         self.run.cancel()
         self.rest()
+        self._finished = None
+        self.run.withdraw()
         self._show_nothing(None)
 
     def detect_or_cancel(self) -> None:
@@ -93,6 +97,7 @@ class Panel(VTKObservationMixin):
         if self.run.running:
             self.run.cancel()
         elif self._torch_is_there() and self.parameters is not None:  # while it was installed, the user may have left
+            self._finished = None
             self.run.start(self.parameters.inputVolume, self.scan.options())
 
     def try_sample(self) -> None:
@@ -110,22 +115,29 @@ class Panel(VTKObservationMixin):
         buttons = (self.ui.detectButton, self.ui.sampleButton)
         for button in buttons:  # Slicer goes on meanwhile
             button.enabled = False
-        self.run.say(_("PyTorch is being installed, which can take minutes ..."))
         try:
-            installed = install_torch(self.confirm)
+            installed = install_torch(self._confirm_installation)
         except DALAnomalyError as error:
             self.run.on_failure(str(error), "")
             return False
         finally:
             for button in buttons:
                 button.enabled = True
-        self.run.say("")
+        self.run.withdraw()
         self.scan.look_again()
         return installed
+
+    def _confirm_installation(self, question: str) -> bool:
+        agreed = self.confirm(question)
+        if agreed:
+            self.run.announce(_("PyTorch is being installed, which can take minutes ..."))
+        return agreed
 
     def _on_choice(self, caller: Any, event: Any) -> None:
         self.scan.refresh()
         if self.parameters.inputVolume is not self._shown_scan:
+            if self._finished is None:
+                self.run.withdraw()  # how the run of another scan failed
             self._show_stored_result()
 
     def _on_result(self, scan: slicer.vtkMRMLScalarVolumeNode, result: DetectionResult, seconds: float) -> None:
@@ -134,8 +146,10 @@ class Panel(VTKObservationMixin):
         if self.parameters is None or self.parameters.inputVolume is not scan:
             show_findings(nodes, result)
             self._outdated = self._outdated or scan is self._shown_scan
-            self.compare.show_own_outline_alone()
-            self.run.say(_('"{scan}" is done; choose it to see its result.').format(scan=scan.GetName()))
+            if scan is not self._shown_scan:
+                hide_outline(nodes.findings)
+            self._finished = scan
+            self.run.announce(_('"{scan}" is done; choose it to see its result.').format(scan=scan.GetName()))
             return
         self._show(scan, nodes, result, anew=True)
         said = _("{comparison} Done in {seconds:.0f} s.").format(comparison=_comparison(result), seconds=seconds)
@@ -158,6 +172,9 @@ class Panel(VTKObservationMixin):
         self, scan: slicer.vtkMRMLScalarVolumeNode, nodes: ResultNodes, result: DetectionResult, anew: bool
     ) -> None:
         self._shown_scan, self._outdated = scan, False
+        if self._finished is scan:
+            self._finished = None
+            self.run.withdraw()
         self.findings.show(nodes, result)
         self.compare.show(scan, nodes, self.parameters, anew)
         self.export.show(scan, result, self.findings.live, self.parameters)

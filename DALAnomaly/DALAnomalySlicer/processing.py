@@ -102,7 +102,11 @@ def show_findings(
 
     A threshold below `LiveFindings.lowest` is raised to it; `choice` of what is returned says what was used.
     """
-    live = LiveFindings(nodes, result)
+    return find_at(LiveFindings(nodes, result), threshold, minimum_volume_ml)
+
+
+def find_at(live: LiveFindings, threshold: float | None, minimum_volume_ml: float | None) -> LiveFindings:
+    """The same, with None for no wish."""
     live.update(
         max(live.choice.threshold if threshold is None else threshold, live.lowest),
         live.choice.minimum_volume_ml if minimum_volume_ml is None else minimum_volume_ml,

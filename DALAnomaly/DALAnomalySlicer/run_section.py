@@ -23,6 +23,7 @@ class RunSection:
 
     Attributes:
         last_failure: what the last run failed with, for a report of the problem; "" if it did not.
+        searched: name of the scan of the last run, which that message may hold.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class RunSection:
         self._scan: slicer.vtkMRMLScalarVolumeNode | None = None
         self._notices: list[str] = []
         self._warnings: tuple[str, ...] = ()
-        self.last_failure = ""
+        self._said = ("", "")
+        self._announced = ""
+        self.last_failure = self.searched = ""
         self._timer = qt.QTimer()
         self._timer.setInterval(_POLL_MS)
         self._timer.connect("timeout()", self._poll)
         self._ui.logText.visible = False
-        self._show_idle("")
+        self._show_idle()
         self.show_warnings(())
 
     @property
@@ -55,8 +58,9 @@ class RunSection:
     def start(self, scan: slicer.vtkMRMLScalarVolumeNode, options: RunOptions) -> None:
         """Begin a run; what hinders it is shown, and nothing is started."""
         self._notices, self.last_failure = [], ""
-        self._ui.logText.plainText = ""
-        self._ui.logText.visible = False
+        self.searched = "" if scan is None else scan.GetName()
+        self.withdraw()
+        self._refresh_warnings()
         try:
             run = DetectionRun(scan, options, self)
             run.start()
@@ -82,14 +86,25 @@ class RunSection:
         self._refresh_warnings()
 
     def say(self, status: str, explanation: str = "") -> None:
-        """Say something about the result that is shown, unless a run has something to say.
+        """Say something about the result that is shown; what a run says or was announced stands in its place.
 
         Args:
             status: one line; "" for nothing.
             explanation: its tooltip.
         """
-        if not self.running:
-            self._show_status(status, explanation)
+        self._said = (status, explanation)
+        self._refresh_status()
+
+    def announce(self, text: str) -> None:
+        """Say something that stands until the next run or `withdraw`, as how a run failed does."""
+        self._announced = text
+        self._refresh_status()
+
+    def withdraw(self) -> None:
+        """Take back what was announced or how the last run failed, with its log."""
+        self._announced = self._ui.logText.plainText = ""
+        self._ui.logText.visible = False
+        self._refresh_status()
 
     def on_progress(self, stage: str, fraction: float) -> None:
         self._ui.progressBar.value = round(100 * fraction)
@@ -105,37 +120,42 @@ class RunSection:
     def on_result(self, result: DetectionResult) -> None:
         scan, seconds = self._scan, 0.0 if self._run is None else self._run.seconds
         self._notices = []  # what is worth a notice is among the result's warnings, too
-        self._show_idle("")
+        self._show_idle()
         with slicer.util.tryWithErrorDisplay(_("The result could not be shown.")):
             self._on_result(scan, result, seconds)
 
     def on_failure(self, message: str, details: str) -> None:
-        self.last_failure = message
-        self._show_idle(message)
+        self.last_failure = self._announced = message
+        self._show_idle()
         self._ui.logText.plainText = details
         self._ui.logText.visible = bool(details)
 
     def on_cancelled(self) -> None:
         self._notices = []
-        self._show_idle(_("Cancelled."))
+        self._show_idle()
+        self._show_status(_("Cancelled."))
 
     def _poll(self) -> None:
         if self._run is not None:
             self._ui.progressBar.toolTip = self._run.log_tail or _("Share of the run that is done.")
             self._run.poll()
 
-    def _show_idle(self, status: str) -> None:
+    def _show_idle(self) -> None:
         self._timer.stop()
         self._run = self._scan = None
         self._ui.detectButton.text = _("Detect anomalies")
         self._ui.progressBar.visible = False
-        self._show_status(status)
+        self._refresh_status()
         self._refresh_warnings()
 
     def _refresh_warnings(self) -> None:
         texts = list(dict.fromkeys((*self._warnings, *self._notices)))  # a run may warn of what the last one did
         self._ui.warningLabel.text = "\n".join(f"\N{WARNING SIGN} {text}" for text in texts)
         self._ui.warningLabel.visible = bool(texts)
+
+    def _refresh_status(self) -> None:
+        if not self.running:
+            self._show_status(*((self._announced,) if self._announced else self._said))
 
     def _show_status(self, status: str, explanation: str = "") -> None:
         self._ui.statusLabel.text = status

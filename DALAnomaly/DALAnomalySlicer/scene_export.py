@@ -10,19 +10,19 @@ from slicer.i18n import tr as _
 from DALAnomalyLib.errors import InputError
 from DALAnomalySlicer.export.dicom_source import source_files
 from DALAnomalySlicer.export.export_context import ExportContext
-from DALAnomalySlicer.processing import show_findings
+from DALAnomalySlicer.live_findings import LiveFindings
+from DALAnomalySlicer.processing import find_at
 from DALAnomalySlicer.result_nodes import find_results, stored_result
 from DALAnomalySlicer.scan_volume import volume_of
 
 if TYPE_CHECKING:
     from DALAnomalySlicer.detection_result import DetectionResult
-    from DALAnomalySlicer.live_findings import LiveFindings
 
 
 def export_context(
     scan: slicer.vtkMRMLScalarVolumeNode, threshold: float | None = None, minimum_volume_ml: float | None = None
 ) -> ExportContext:
-    """Collect the results of a scan for `write_volumes`, `write_report` and the other exports.
+    """Collect the results of a scan for `write_volumes`, `write_report` and the other exports; they stay as shown.
 
     Args:
         scan: the input of a detection.
@@ -39,7 +39,8 @@ def export_context(
         msg = _('"{name}" has no result in the scene; detect anomalies in it first.')
         raise InputError(msg.format(name=scan.GetName()))
     nodes, result = stored_result(scan, nodes)
-    return context_of(scan, result, show_findings(nodes, result, threshold, minimum_volume_ml))
+    live = LiveFindings(nodes, result, shown=False)
+    return context_of(scan, result, find_at(live, threshold, minimum_volume_ml))
 
 
 def context_of(

@@ -11,10 +11,12 @@ import slicer
 import slicer.util
 
 from DALAnomalyLib.errors import GeometryError
+from DALAnomalySlicer.chosen_threshold import Choice, choice_of, store_choice
 from DALAnomalySlicer.node_roles import results_of
-from DALAnomalySlicer.processing import process
-from DALAnomalySlicer.result_nodes import remove_results, update_results
+from DALAnomalySlicer.processing import process, show_findings
+from DALAnomalySlicer.result_nodes import find_results, remove_results, update_results
 from DALAnomalySlicer.sample_scans import load_sample
+from DALAnomalySlicer.scene_export import export_context
 from DALAnomalySlicer.segment_labels import read_segments
 from DALAnomalySlicer.segment_terms import ANOMALY
 from Testing.slicer.mrml_phantom import AFFINES, add_scan, add_transform, affine, make_result, rotation
@@ -107,6 +109,73 @@ class SeveralScansTest(ScansTestCase):
         self.assertIn("poor registration", self.ui.warningLabel.text)
         self.choose(add_scan(name="new"))
         self.assertEqual((self.ui.statusLabel.text, self.ui.warningLabel.text), ("", ""))
+
+    def test_findings_that_the_user_has_hidden_stay_hidden(self) -> None:
+        findings = results_of(self.t1)["findings"]
+        findings.SetDisplayVisibility(False)
+        self.choose(self.t2)
+        self.choose(self.t1)
+        self.assertFalse(findings.GetDisplayVisibility())
+
+    def test_clones_of_findings_are_left_alone(self) -> None:
+        clone = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+        clone.Copy(results_of(self.t1)["findings"])
+        clone.RemoveAllDisplayNodeIDs()
+        clone.CreateDefaultDisplayNodes()
+        clone.SetDisplayVisibility(True)
+        self.choose(self.t2)
+        self.assertTrue(clone.GetDisplayVisibility())
+
+    def test_a_first_result_does_not_outline_a_scan_that_is_not_chosen(self) -> None:
+        remove_results(self.t2)
+        self.choose(add_scan(name="new"))
+        self.panel.run._on_result(self.t2, make_result(sequence="T2"), 1.0)
+        self.assertFalse(results_of(self.t2)["findings"].GetDisplayVisibility())
+        self.choose(self.t2)
+        self.assertTrue(results_of(self.t2)["findings"].GetDisplayVisibility())
+
+    def test_what_a_run_announced_stands_until_its_scan_is_chosen(self) -> None:
+        self.panel.run._on_result(self.t2, make_result(sequence="T2"), 1.0)
+        for scan in (add_scan(name="new"), self.t1):
+            self.choose(scan)
+            self.leave_and_enter()
+            self.assertIn('"T2 head" is done', self.ui.statusLabel.text)
+        self.choose(self.t2)
+        self.assertEqual(self.ui.statusLabel.text, "Compared with a healthy T2.")
+
+    def test_how_a_run_failed_stands_until_another_scan_is_chosen(self) -> None:
+        self.panel.run.on_failure("the worker ran out of memory", "a line of the log")
+        self.leave_and_enter()
+        self.assertEqual(self.ui.statusLabel.text, "the worker ran out of memory")
+        self.assertEqual(self.ui.logText.plainText, "a line of the log")
+        self.choose(self.t2)
+        self.assertEqual(self.ui.statusLabel.text, "Compared with a healthy T2.")
+        self.assertEqual(self.ui.logText.plainText, "")
+
+    def test_what_one_run_noticed_is_not_said_of_the_next(self) -> None:
+        self.panel.run.on_notice("run one noticed")
+        self.panel.run.on_failure("and failed", "")
+        self.panel.run.start(None, self.panel.scan.options())
+        self.assertNotIn("run one noticed", self.ui.warningLabel.text)
+
+    def test_looking_at_a_result_does_not_round_its_smallest_volume(self) -> None:
+        heatmap = results_of(self.t1)["heatmap"]
+        for volume in (0.004, 80.0):
+            store_choice(heatmap, Choice(0.25, volume))
+            self.leave_and_enter()
+            self.assertEqual(choice_of(heatmap, make_result()).minimum_volume_ml, volume)
+
+    def test_an_export_by_a_script_leaves_the_result_as_it_is_shown(self) -> None:
+        before = self.shown_voxels(self.t1)
+        exported = export_context(self.t1, np.float32(0.5), minimum_volume_ml=0)
+        self.assertEqual(np.count_nonzero(exported.labels.array), np.count_nonzero(self.score(self.t1) >= 0.5))
+        np.testing.assert_array_equal(self.shown_voxels(self.t1), before)
+        self.assertEqual(export_context(self.t1).threshold, 0.25)
+
+    def test_a_threshold_of_numpy_is_taken(self) -> None:
+        live = show_findings(find_results(self.t1), make_result(), np.float32(0.5), np.float32(0.2))
+        self.assertEqual(live.choice, Choice(0.5, float(np.float32(0.2))))
+        self.assertEqual(choice_of(results_of(self.t1)["heatmap"], make_result()), live.choice)
 
     def test_a_result_that_comes_while_another_scan_is_shown_is_whole(self) -> None:
         remove_results(self.t2)
@@ -207,6 +276,14 @@ class ChangedMeanwhileTest(ScansTestCase):
         self.choose(self.t2)
         self.assertEqual(red.GetBackgroundVolumeID(), self.t2.GetID())
 
+    def test_the_difference_is_shown_of_a_scan_that_was_moved(self) -> None:
+        red = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
+        self.ui.differenceButton.click()
+        self.t1.SetAndObserveTransformNodeID(add_transform(MOVED).GetID())
+        self.leave_and_enter()
+        shown = {red.GetBackgroundVolumeID(), red.GetForegroundVolumeID()}
+        self.assertIn(results_of(self.t1)["difference"].GetID(), shown)
+
     def test_a_result_that_came_meanwhile_is_drawn(self) -> None:
         red = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
         self.ui.differenceButton.click()
@@ -261,6 +338,18 @@ class ChangedMeanwhileTest(ScansTestCase):
         self.assertIn("shows nothing but noise", text)
         self.assertIn("a line of the log", text)
         self.assertNotIn("T1 head", text)
+
+    def test_diagnostics_do_not_name_a_scan_without_a_result(self) -> None:
+        scan = add_scan(name="Doe John T1")
+        self.choose(scan)
+        for removed in (False, True):
+            self.panel.run.searched = "Doe John T1"
+            self.panel.run.on_failure('"Doe John T1" shows nothing but noise', "")
+            if removed:
+                slicer.mrmlScene.RemoveNode(scan)
+            self.ui.diagnosticsButton.click()
+            self.assertIn("shows nothing but noise", slicer.app.clipboard().text())
+            self.assertNotIn("Doe", slicer.app.clipboard().text())
 
     def test_a_difference_of_an_older_result_goes(self) -> None:
         self.ui.differenceButton.click()
