@@ -180,7 +180,7 @@ def measured(config: TrainingConfig, pack: Pack, run: Path, cases: Sequence[Case
     inputs = {"pack": pack.sha256, "cases": [f"{case.dataset} {case.sequence} {case.subject}" for case in cases]}
     if kept.exists():
         found = json.loads(kept.read_text(encoding="utf-8"))
-        if load_training_config(run / "config.yaml") != config or found["inputs"] != inputs:
+        if load_training_config(run / "config.yaml") != config or found.get("inputs") != inputs:
             msg = f"{run} is of another configuration, pack or table of cases; name another folder or delete that run"
             raise UsageError(msg)
         return dict(found["figures"])

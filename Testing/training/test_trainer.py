@@ -62,6 +62,13 @@ def checkpoint_of(run: Path, name: str = "last.pt") -> dict[str, Any]:
     return torch.load(run / name, weights_only=True)
 
 
+def validated_steps(run: Path) -> list[int]:
+    """How many steps were done at each validation."""
+    table = run / "validation.csv"
+    lines = table.read_text().splitlines() if table.exists() else []
+    return [int(row["step"]) + 1 for row in csv.DictReader(lines)]
+
+
 def trained(config: Path, pack: Pack, run: Path, resume: bool = False, until: int | None = None) -> Trainer:
     trainer = Trainer(load_training_config(config), pack, run, Hardware("cpu", 1))
     trainer.fit(resume, until, quiet=True)
@@ -138,9 +145,9 @@ def test_resuming_changes_nothing_wherever_a_run_stopped(
     run = tmp_path / "run"
     stopped = trained(finished_run.config, toy_pack, run, until=until)
     assert stopped.step == checkpoint_of(run)["step"] == until
+    assert validated_steps(run) == [step for step in validated_steps(finished_run.folder) if step <= until]
     trained(finished_run.config, toy_pack, run, resume=True)
-    # nor does stopping have a say in which step is best
-    assert (run / "best.pt").exists() == (finished_run.folder / "best.pt").exists()
+    assert validated_steps(run) == validated_steps(finished_run.folder)
     assert losses_of(run) == losses_of(finished_run.folder)
     assert_same_weights(run, finished_run.folder)
 
@@ -299,12 +306,25 @@ def test_whoever_is_held_out_is_trained_on_by_no_other_record() -> None:
     for name in ("t1/IXI014", "pairs/IXI014-Guys-0828", "a/sub-3_ses-1", "a/sub-3_ses-2", "a/sub-31", "b/subject_3"):
         several.append(replace(several[0], name=name))
     training, held_out = split_records([*several[:8], several[10], several[8], *several[9:], *records(4)])
-    assert [record.name for record in held_out] == ["t1/IXI014"]
+    assert [record.name for record in held_out] == ["t1/IXI014", "pairs/IXI014-Guys-0828"]
     assert {record.name for record in several} - {record.name for record in training} == {
         "t1/IXI014",
         "pairs/IXI014-Guys-0828",
     }
     assert person_of(several[10]) == person_of(several[11]) != person_of(several[12])
+    folder = [replace(several[0], name=f"sub-controls/{name}") for name in ("a", "b")]
+    assert person_of(folder[0]) != person_of(folder[1])
+
+
+@pytest.mark.parametrize(("people", "sessions", "held_out"), [(1, 12, 0), (3, 10, 0), (10, 3, 1), (25, 2, 2)])
+def test_people_with_many_scans_leave_something_to_train_on(people: int, sessions: int, held_out: int) -> None:
+    names = [f"cohort/sub-{person}_ses-{session}" for person in range(people) for session in range(sessions)]
+    everyone = [replace(records(1)[0], name=name) for name in names]
+    training, validation = split_records(everyone)
+    if held_out:
+        assert (len(training), len(validation)) == ((people - held_out) * sessions, held_out * sessions)
+    else:
+        assert training == validation == everyone
 
 
 def test_real_pairs_alone_teach_no_tissues(

@@ -34,7 +34,7 @@ from DALAnomalyTraining.training_config import Stage, TrainingConfig
 from DALAnomalyTraining.validation import Validation
 
 VALIDATION_SHARE = 10
-"""Every tenth record of a pack is held out for validation."""
+"""Every tenth person of a pack is held out for validation."""
 _PERSON = re.compile(r"\bIXI\d{3}|\bsub-[A-Za-z0-9]+")
 
 
@@ -52,19 +52,19 @@ class Hardware:
 
 
 def split_records(records: list[Record]) -> tuple[list[Record], list[Record]]:
-    """Records to train on and records held out; a pack too small to spare any validates on what it trains on.
+    """Records to train on and records held out; a pack of too few people validates on what it trains on.
 
     Nobody who is held out is trained on by another record, as when a person was scanned twice or IXI came in two forms.
     """
-    held_out = [record for index, record in enumerate(records) if index % VALIDATION_SHARE == VALIDATION_SHARE - 1]
-    people = {person_of(record) for record in held_out}
-    training = [record for record in records if person_of(record) not in people]
-    return training, held_out or records
+    people = list(dict.fromkeys(map(person_of, records)))
+    held_out = set(people[VALIDATION_SHARE - 1 :: VALIDATION_SHARE])
+    training = [record for record in records if person_of(record) not in held_out]
+    return training, [record for record in records if person_of(record) in held_out] or records
 
 
 def person_of(record: Record) -> str:
     """Whose scan it is, by the names of IXI (IXI014-Guys-0828) and BIDS (sub-7_ses-2); else each record is somebody."""
-    named = _PERSON.search(record.name)
+    named = _PERSON.search(record.name.rpartition("/")[2])
     return record.name if named is None else named[0]
 
 
