@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from DALAnomalyCLI import option, reporting
+from DALAnomalyCLI.cohort_summary import CohortSummary
 from DALAnomalyCLI.input_names import unique_stems
 from DALAnomalyCLI.preprocessing_files import (
     INTERMEDIATE_FILES,
@@ -18,10 +20,11 @@ from DALAnomalyCLI.preprocessing_files import (
     write_quality_file,
 )
 from DALAnomalyCLI.reporting import Reporter
-from DALAnomalyLib.errors import CancelledError, UsageError
+from DALAnomalyLib.errors import CancelledError, DALAnomalyError, OutputError, UsageError
+from DALAnomalyLib.job.failures import one_line
 from DALAnomalyLib.job.findings_table import write_findings
 from DALAnomalyLib.job.interruption import cancel_on_signals
-from DALAnomalyLib.job.manifest import RESEARCH_USE, shown_name
+from DALAnomalyLib.job.manifest import RESEARCH_USE, describe_input, shown_name
 from DALAnomalyLib.job.memory_ladder import Attempt
 from DALAnomalyLib.job.outcome import Outcome
 from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
@@ -55,6 +58,7 @@ class DetectOptions:
     requests: tuple[DetectionRequest, ...]
     force: bool = False
     keep_intermediate: bool = False
+    skip_existing: bool = False
 
 
 def detect(
@@ -81,6 +85,10 @@ def detect(
         bool, typer.Option("--keep-intermediate", help="Keep the corrected scan, the network's input, atlas space.")
     ] = False,
     no_cache: option.NoCache = False,
+    skip_existing: Annotated[
+        bool,
+        typer.Option("--skip-existing", help="Leave out scans whose results are there; go on after a stop."),
+    ] = False,
     force: option.Force = False,
     quiet: option.Quiet = False,
     as_json: option.Json = False,
@@ -89,6 +97,9 @@ def detect(
     """Find what a healthy brain would not show in T1 or T2 scans. Research use only, not for diagnosis."""
     reporter = reporting.make_reporter(quiet, as_json, debug)
     with reporting.exit_with_message(reporter):
+        if force and skip_existing:
+            msg = "--force replaces results and --skip-existing leaves them as they are; give one of them"
+            raise UsageError(msg)
         preprocessing = PreprocessingOptions(
             skip, preprocessed, brain_extraction, registration, window, second_pass, atlas, series, not no_cache
         )
@@ -103,7 +114,7 @@ def detect(
             sign=sign,
             preprocessing=preprocessing,
         )
-        options = DetectOptions(_for_each(inputs, request), force, keep_intermediate)
+        options = DetectOptions(_for_each(inputs, request), force, keep_intermediate, skip_existing)
         code = run_detect(options, reporter)
         if code:
             raise typer.Exit(code)
@@ -134,10 +145,16 @@ def run_detect(options: DetectOptions, reporter: Reporter, load: LoadDetector = 
     model = _LoadedOnce(load)
     codes: list[int] = []
     done = 0
+    summary = CohortSummary(options.requests[0].output.parent) if len(options.requests) > 1 else None
     with cancel_on_signals(token):
         for request in options.requests:
             try:
-                _detect_one(request, options, model, reporter, token)
+                if options.skip_existing and _is_done(request):
+                    reporter.note(f"{request.scan}: done before, in {request.output}")
+                else:
+                    _detect_one(request, options, model, reporter, token)
+                if summary is not None:
+                    summary.done(request.output, request.scan, FINDINGS_FILE)
                 done += 1
             except (Exception, KeyboardInterrupt) as error:
                 if isinstance(error, BrokenPipeError):
@@ -145,9 +162,21 @@ def run_detect(options: DetectOptions, reporter: Reporter, load: LoadDetector = 
                 codes.append(reporter.error(str(request.scan), error))
                 if model.failed or isinstance(error, CancelledError | KeyboardInterrupt):
                     break
-    if len(options.requests) > 1:
+                if summary is not None and not isinstance(error, OutputError):  # an older result may be there
+                    summary.failed(request.output, request.scan, one_line(error))
+    if summary is not None:
         reporter.note(f"{done} of {len(options.requests)} inputs done, {len(codes)} failed")
     return codes[0] if codes else 0
+
+
+def _is_done(request: DetectionRequest) -> bool:
+    """Whether a result of this very scan lies where it would be written."""
+    try:
+        record = json.loads((request.output / MANIFEST_FILE).read_text(encoding="utf-8"))
+        scan = describe_input(request.scan, request.preprocessing.series, request.sequence)
+        return bool(record["input"]["sha256"] == scan["sha256"])
+    except (OSError, ValueError, KeyError, TypeError, DALAnomalyError):  # no result, none of ours, no scan
+        return False
 
 
 class _LoadedOnce:

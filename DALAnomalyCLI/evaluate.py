@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from DALAnomalyCLI import option, reporting
-from DALAnomalyCLI.evaluation_cases import REQUIRED_COLUMNS, for_each_case, read_cases
-from DALAnomalyCLI.evaluation_measures import ALL, Group, Row, case_metrics, groups_of, measure
+from DALAnomalyCLI.evaluation_cases import ALL, REQUIRED_COLUMNS, for_each_case, read_cases
+from DALAnomalyCLI.evaluation_measures import Group, Row, case_metrics, groups_of, measure
 from DALAnomalyCLI.evaluation_preset_table import preset_rows
 from DALAnomalyCLI.evaluation_report import draw_curves, shown_tables, write_table
 from DALAnomalyCLI.evaluation_scores import ScoredCase, score_case
@@ -88,6 +88,7 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter) -> int:
     """
     started = datetime.now(timezone.utc)
     cases = read_cases(options.cases)
+    table = manifest.describe_input(options.cases)  # now, for it may be edited or moved during the run
     token = CancelToken()
     with (
         cancel_on_signals(token),
@@ -116,8 +117,9 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter) -> int:
             "device": str(detector.device),
             "requested_sign": options.sign,
             "preprocessing": asdict(options.preprocessing.over(detector.metadata.config.preprocessing)),
-            "cases_sha256": manifest.describe_input(options.cases)["sha256"],
+            "cases_sha256": table["sha256"],
             "cases_failed": len(failures),
+            "failures": [failure.record for failure in failures],
             "times": manifest.describe_times(started),
             "metrics": rows,
             "cases": case_rows,

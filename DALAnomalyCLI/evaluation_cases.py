@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from DALAnomalyCLI.reporting import Reporter
 from DALAnomalyLib.errors import CancelledError, InputError
 from DALAnomalyLib.job.csv_table import TableRow, read_table
+from DALAnomalyLib.job.failures import one_line
 from DALAnomalyLib.progress import CancelToken
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+ALL = "all"
+"""What figures of all datasets or sequences together are called."""
 REQUIRED_COLUMNS = ("subject", "dataset", "sequence", "image", "lesion")
 
 
@@ -74,14 +77,29 @@ def _case(row: TableRow, path: Path) -> Case:
         path.parent / value if value else None for value in (values["image"], values["lesion"], values["brain_mask"])
     )
     assert image is not None
+    if values["dataset"].casefold() == ALL:
+        msg = f'{path}: line {row.line} has the dataset "{values["dataset"]}", which stands for all cases; rename it'
+        raise InputError(msg)
     return Case(values["subject"], values["dataset"], values["sequence"], image, lesion, mask)
 
 
 class Failure(NamedTuple):
-    """A case that could not be worked on, and the exit code of its error."""
+    """A case that could not be worked on, its error, and the exit code of that."""
 
     case: Case
+    error: Exception
     code: int
+
+    @property
+    def record(self) -> dict[str, str]:
+        """What a file of results says about it."""
+        return {
+            "subject": self.case.subject,
+            "dataset": self.case.dataset,
+            "sequence": self.case.sequence,
+            "kind": type(self.error).__name__,
+            "message": one_line(self.error),
+        }
 
 
 def for_each_case(
@@ -103,5 +121,5 @@ def for_each_case(
         except (CancelledError, BrokenPipeError):
             raise
         except Exception as error:
-            failures.append(Failure(case, reporter.error(name, error)))
+            failures.append(Failure(case, error, reporter.error(name, error)))
     return results, failures

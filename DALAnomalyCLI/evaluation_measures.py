@@ -10,12 +10,12 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from DALAnomalyCLI.evaluation_cases import ALL
 from DALAnomalyCLI.evaluation_scores import Labels, ScoredCase, ScoredVoxels
 from DALAnomalyLib.evaluation import metrics
 
 BASELINE = "intensity"
 """The score kind that uses no network, so that it has no reconstruction errors."""
-ALL = "all"
 _CURVE_POINTS = 500
 
 Row: TypeAlias = "dict[str, str | int | float]"

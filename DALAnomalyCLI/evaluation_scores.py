@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from DALAnomalyCLI.evaluation_cases import Case, read_inputs
 from DALAnomalyCLI.evaluation_presets import PresetOutcome, preset_outcomes
+from DALAnomalyLib.errors import InputError
 from DALAnomalyLib.evaluation import metrics
 from DALAnomalyLib.job.failures import naming
 from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
@@ -90,6 +91,9 @@ def score_case(
     inputs = read_inputs(case, cancel)
     scan = inputs.scan
     lesion = None if case.lesion is None else read_mask(case.lesion, scan.grid).array > 0
+    if lesion is not None and not lesion.any():
+        msg = f"{case.lesion}: has no voxel above 0.5; if the scan is healthy, leave the column lesion empty"
+        raise InputError(msg)
     cancel.raise_if_cancelled()
     with naming(case.image):
         detections = detector.detect_all_scores(

@@ -53,7 +53,7 @@ def export(
         from DALAnomalyTraining.pack import Pack
 
         check_model_output(output, force)
-        with writing(output), writing_into(output.parent):
+        with writing_into(output.parent), writing(output):
             metadata = run(checkpoint, Pack(data), output, config)
             list_if_shipped(output)
         reporter.result(str(output), metadata.training, f"{output}: {metadata.training}")

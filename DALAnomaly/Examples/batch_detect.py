@@ -4,7 +4,8 @@
 
 Scans are the NIfTI, NRRD and MetaImage files that lie in INPUT_FOLDER itself. The results of each go into a folder of
 OUTPUT_FOLDER that is named like the file; `summary.csv` there has one row per scan. A scan that fails keeps no other
-from being done. The exit code is 0 only if none failed. PyTorch has to be installed (open the module once and click
+from being done. Started again, it goes on with the scans that are not done; `--force` does all of them again. The exit
+code is 0 only if none failed. PyTorch has to be installed (open the module once and click
 Detect); for folders of DICOM files there is the command line, `dal-anomaly detect`.
 """
 
@@ -14,7 +15,7 @@ import argparse
 import csv
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -53,16 +54,19 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{options.input}: holds no scan; give a folder of NIfTI, NRRD or MetaImage files", file=sys.stderr)
         return 2
     options.output.mkdir(parents=True, exist_ok=True)
+    summary = options.output / SUMMARY
+    table = {} if options.force else done_before(summary)
+    waiting = [path for path in scans if path.name not in table]
+    if len(waiting) < len(scans):
+        print(f"{len(scans) - len(waiting)} of {len(scans)} scans were done before; --force does them again")
+    write_summary(summary, table.values())
     failures = 0
-    with (options.output / SUMMARY).open("w", newline="", encoding="utf-8") as stream:
-        table = csv.DictWriter(stream, [field.name for field in fields(Row)])
-        table.writeheader()
-        for row in rows(scans, options):
-            table.writerow(asdict(row))
-            stream.flush()  # what is done stays known whatever happens next
-            failures += row.status == FAILED
-            print(f"{row.scan}: {row.error or f'{row.findings} findings, {row.volume_ml} ml'}", flush=True)
-    print(f"{len(scans) - failures} of {len(scans)} scans done, see {options.output / SUMMARY}")
+    for row in rows(waiting, options):
+        table[row.scan] = asdict(row)
+        write_summary(summary, table.values())  # what is done stays known whatever happens next
+        failures += row.status == FAILED
+        print(f"{row.scan}: {row.error or f'{row.findings} findings, {row.volume_ml} ml'}", flush=True)
+    print(f"{len(scans) - failures} of {len(scans)} scans done, see {summary}")
     return 1 if failures else 0
 
 
@@ -73,13 +77,36 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--sequence", choices=("auto", "T1", "T2"), default="auto")
     parser.add_argument("--mode", choices=("full", "quick"), default="full")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:<number>")
+    parser.add_argument("--force", action="store_true", help="also do again what is done")
     return parser.parse_args(arguments)
+
+
+def done_before(summary: Path) -> dict[str, dict[str, object]]:
+    """The rows of scans that an earlier start has finished and whose results are there, by scan."""
+    if not summary.exists():
+        return {}
+    with summary.open(newline="", encoding="utf-8") as stream:
+        return {
+            row["scan"]: dict(row)
+            for row in csv.DictReader(stream)
+            if row["status"] == DONE and (summary.parent / row["scan"]).is_dir()
+        }
+
+
+def write_summary(summary: Path, table: Iterable[dict[str, object]]) -> None:
+    """Replace the summary at once, so that it is never half written."""
+    part = summary.with_suffix(".part")
+    with part.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, [field.name for field in fields(Row)])
+        writer.writeheader()
+        writer.writerows(sorted(table, key=lambda row: str(row["scan"])))
+    part.replace(summary)
 
 
 def scans_in(folder: Path) -> list[Path]:
     from DALAnomalyLib.volume_io import READABLE_SUFFIXES
 
-    return sorted(path for path in folder.glob("*") if path.name.endswith(READABLE_SUFFIXES) and path.is_file())
+    return sorted(path for path in folder.glob("*") if path.name.lower().endswith(READABLE_SUFFIXES) and path.is_file())
 
 
 def rows(scans: Sequence[Path], options: argparse.Namespace) -> Iterator[Row]:
@@ -115,7 +142,10 @@ def load_scan(path: Path) -> slicer.vtkMRMLScalarVolumeNode:
     from DALAnomalyLib.volume_io import read_volume
 
     volume = read_volume(path)
-    return slicer.util.addVolumeFromArray(volume.array, LPS_OF_RAS @ volume.grid.affine, path.name)
+    scan = slicer.util.addVolumeFromArray(volume.array, LPS_OF_RAS @ volume.grid.affine, path.name)
+    scan.AddDefaultStorageNode()
+    scan.GetStorageNode().SetFileName(str(path))  # beside which a sidecar may say what sequence it is
+    return scan
 
 
 if __name__ == "__main__":

@@ -47,19 +47,17 @@ def writing_into(folder: Path) -> Iterator[None]:
     """Make the folder before long work, so that it is refused early; it is gone again if nothing came to lie in it.
 
     Raises:
-        OutputError: as `writing`.
+        OutputError: as `writing`, of the folder alone: what is written inside the block has a `writing` of its own.
     """
+    missing = _missing(folder)
     with writing(folder):
-        new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-        try:
-            yield
-        finally:
-            if new:
-                with suppress(OSError):
-                    folder.rmdir()
+    try:
+        yield
+    finally:
+        _remove_empty(missing)
 
 
 def refuse_existing(final: Path, names: Collection[str], force: bool) -> None:
@@ -153,16 +151,25 @@ def _clean_leftovers(final: Path) -> None:
 
 @contextmanager
 def _parents(folder: Path) -> Iterator[None]:
-    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    missing = _missing(folder)
     try:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
-        for made in missing:
-            with suppress(OSError):
-                made.rmdir()
+        _remove_empty(missing)
         raise
+
+
+def _missing(folder: Path) -> list[Path]:
+    """Which of the folder and its parents are not there, from the inside out."""
+    return [parent for parent in (folder, *folder.parents) if not parent.exists()]
+
+
+def _remove_empty(made: list[Path]) -> None:
+    for folder in made:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 @contextmanager

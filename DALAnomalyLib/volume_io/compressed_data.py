@@ -32,7 +32,7 @@ def check_compressed_data(path: Path) -> None:
     """
     with path.open("rb") as stream:
         head = stream.read(_MAXIMUM_HEADER_BYTES)
-    block = _nrrd_block(path, head) if path.name.endswith((".nrrd", ".nhdr")) else _meta_block(path, head)
+    block = _nrrd_block(path, head) if path.name.lower().endswith((".nrrd", ".nhdr")) else _meta_block(path, head)
     if block is not None and block.path.is_file() and not _inflates(block):
         msg = f"{path}: the compressed voxels are damaged or truncated; copy or download the file again"
         raise InputError(msg)

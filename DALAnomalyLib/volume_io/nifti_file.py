@@ -23,7 +23,7 @@ _SAME_SIZE = 0.01
 
 def is_nifti(path: Path) -> bool:
     """Whether the name of `path` says NIfTI."""
-    return path.name.endswith((".nii", ".nii.gz"))
+    return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
 def check_nifti(path: Path) -> int:
@@ -60,11 +60,16 @@ def open_plain_or_gzip(path: Path) -> BinaryIO:
 
 
 def _check_directions(header: bytes, order: str, voxel_size: Sequence[float], path: Path) -> None:
-    """Refuse an sform that gives other voxel sizes than `pixdim`: programs disagree about every volume then."""
-    (sform_code,) = struct.unpack_from(f"{order}h", header, 254)
+    """Refuse an sform that gives other voxel sizes than `pixdim`: programs disagree about every volume then.
+
+    Beside a qform, whose voxels are those of `pixdim`, an sform into another space (code 2 or more) may scale; see
+    `orientation_doubt`.
+    """
+    qform_code, sform_code = struct.unpack_from(f"{order}2h", header, 252)
     affine = np.array(struct.unpack_from(f"{order}12f", header, 280)).reshape(3, 4)[:, :3]
     lengths = np.linalg.norm(affine, axis=0)
-    if sform_code > 0 and lengths.all() and not np.allclose(lengths, voxel_size, rtol=_SAME_SIZE):
+    of_these_voxels = sform_code == 1 or (sform_code > 1 and qform_code <= 0)
+    if of_these_voxels and lengths.all() and not np.allclose(lengths, voxel_size, rtol=_SAME_SIZE):
         given = " x ".join(f"{size:.4g}" for size in lengths)
         pixdim = " x ".join(f"{size:.4g}" for size in voxel_size)
         msg = f"{path}: the header gives voxels of {pixdim} mm (pixdim) and of {given} mm (sform); correct the header"

@@ -20,7 +20,7 @@ _MAXIMUM_SECONDS = {"RepetitionTime": 30.0, "EchoTime": 2.0, "InversionTime": 20
 
 def describe_sidecar(image: Path) -> ScanDescription:
     """What the sidecar of an image says; one that is absent or no sidecar says nothing, and the evidence which."""
-    name = re.sub(r"(\.nii\.gz|\.nii|\.nrrd|\.nhdr|\.mha|\.mhd)$", "", image.name)
+    name = re.sub(r"(\.nii\.gz|\.nii|\.nrrd|\.nhdr|\.mha|\.mhd)$", "", image.name, flags=re.IGNORECASE)
     path = image.with_name(f"{name}.json")
     try:
         if not path.is_file():

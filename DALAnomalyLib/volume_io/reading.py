@@ -29,6 +29,8 @@ MINIMUM_VOXELS_PER_AXIS = 8
 # Headers keep float32, and tools derive the affine in different ways; a shift this small moves no voxel.
 MASK_TOLERANCE_MM = 0.05
 
+_CORNERS = tuple(np.ndindex(2, 2, 2))
+
 _GEOMETRY_COMPLAINTS = ("orthonormal direction cosines", "Bad direction", "spacing is not supported")
 
 
@@ -74,9 +76,11 @@ def read_mask(path: str | Path, grid: Grid) -> Volume:
     path = Path(path)
     mask = _read(path)
     if not mask.grid.is_close(grid, MASK_TOLERANCE_MM):
+        corners = [[index * (size - 1) for index, size in zip(corner, grid.shape, strict=True)] for corner in _CORNERS]
+        apart = np.linalg.norm(mask.grid.index_to_physical(corners) - grid.index_to_physical(corners), axis=1).max()
         msg = (
-            f"{path}: the mask is not on its scan's grid ({_describe(mask.grid)} instead of {_describe(grid)}); "
-            "resample it to the scan with nearest-neighbour interpolation"
+            f"{path}: the mask is not on its scan's grid ({_describe(mask.grid)} instead of {_describe(grid)}, up to "
+            f"{apart:.3g} mm apart); resample it to the scan with nearest-neighbour interpolation"
         )
         raise GeometryError(msg)
     check_finite(mask.array, path)
@@ -130,7 +134,7 @@ def _read_image(path: Path) -> Any:
 
 
 def _read_file(path: Path) -> Any:
-    if not path.name.endswith(READABLE_SUFFIXES):
+    if not path.name.lower().endswith(READABLE_SUFFIXES):
         msg = f"{path}: unknown format; give {', '.join(READABLE_SUFFIXES)} or a DICOM folder"
         raise InputError(msg)
     path.open("rb").close()  # ITK reports a missing permission as an unknown format
@@ -139,8 +143,9 @@ def _read_file(path: Path) -> Any:
     else:
         check_compressed_data(path)
     name = text_of(path)
+    kind = "MetaImageIO" if name.lower().endswith((".mha", ".mhd")) else ""  # not known to ITK in capital letters
     with quiet_itk():
-        return sitk.ReadImage(name)
+        return sitk.ReadImage(name, imageIO=kind)
 
 
 def _one_scalar_volume(image: Any, path: Path) -> Any:

@@ -61,6 +61,13 @@ def test_every_command_explains_itself(run: Callable[..., Result], command: list
     assert "--help" in result.output
 
 
+def test_text_that_the_output_cannot_hold_does_not_end_the_program() -> None:
+    code = "from DALAnomalyCLI import app; app.app = lambda: print('sch\\xe4.nii'); app.main()"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "sch\\xe4.nii\n", "")
+
+
 def test_version_is_the_librarys(run: Callable[..., Result]) -> None:
     result = run("--version")
     assert result.exit_code == 0

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,11 @@ ROOT = Path(__file__).parents[2]
 
 def names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
+
+
+def summary(folder: Path) -> list[dict[str, str]]:
+    with (folder / "summary.csv").open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
 
 
 def command(*arguments: Any) -> list[str]:
@@ -272,14 +278,55 @@ def test_several_inputs_get_a_folder_each_and_a_failing_one_stops_no_other(
     inputs[1].write_bytes(b"no image")
     done = detect(*inputs, tmp_path / "in" / "missing.nii", "-o", tmp_path / "out")
     assert done.exit_code == 3
-    assert names(tmp_path / "out") == ["scan", "scan_2"]
-    for folder in ("scan", "scan_2"):
+    assert names(tmp_path / "out") == ["a_scan", "b_scan", "summary.csv"]
+    for folder in ("a_scan", "b_scan"):
         assert names(tmp_path / "out" / folder) == sorted(RESULT_FILES)
+    rows = summary(tmp_path / "out")
+    assert [(row["folder"], row["status"]) for row in rows] == [
+        ("a_scan", "done"),
+        ("b_scan", "done"),
+        ("broken", "failed"),
+        ("missing", "failed"),
+    ]
+    assert [row["input"] for row in rows[:2]] == [str(inputs[0]), str(inputs[2])]
+    with (tmp_path / "out" / "a_scan" / "findings.csv").open(newline="") as stream:
+        found = [float(row["volume_ml"]) for row in csv.DictReader(stream)]
+    assert (int(rows[0]["findings"]), float(rows[0]["volume_ml"])) == (len(found), pytest.approx(sum(found), rel=1e-4))
+    assert "missing.nii: no such file" in rows[3]["error"]
     errors = done.stderr.splitlines()
     assert len(errors) == 2
     assert "broken.nii.gz" in errors[0]
     assert "missing.nii" in errors[1]
     assert "2 of 4 inputs done, 2 failed" in done.stdout
+
+
+def test_what_is_done_is_left_out_when_asked(detect: Run, phantom: Volume, tmp_path: Path) -> None:
+    inputs = [tmp_path / "in" / name for name in ("a.nii", "b.nii")]
+    for path in inputs:
+        path.parent.mkdir(exist_ok=True)
+        write_volume(phantom, path)
+    options = (*inputs, tmp_path / "missing.nii", "-o", tmp_path / "out")
+    assert detect(*options).exit_code == 3
+    first = summary(tmp_path / "out")
+    assert detect(*options).exit_code == 7, "results are never replaced unasked"
+    assert summary(tmp_path / "out") == first
+    write_volume(phantom.with_array(phantom.array + 1), inputs[1])
+    before = (tmp_path / "out" / "a" / "manifest.json").stat().st_mtime_ns
+    done = detect(*inputs, "--skip-existing", "-o", tmp_path / "out")
+    assert done.exit_code == 7, "another scan than the one of the result"
+    assert f"{inputs[0]}: done before" in done.stdout
+    assert "b: holds a result already" in done.stderr
+    shutil.rmtree(tmp_path / "out" / "b")
+    assert detect(*inputs, "--skip-existing", "-o", tmp_path / "out").exit_code == 0
+    assert (tmp_path / "out" / "a" / "manifest.json").stat().st_mtime_ns == before
+    assert [(row["folder"], row["status"]) for row in summary(tmp_path / "out")] == [
+        ("a", "done"),
+        ("b", "done"),
+        ("missing", "failed"),
+    ]
+    refused = detect(*inputs, "--skip-existing", "--force", "-o", tmp_path / "out")
+    assert refused.exit_code == 2
+    assert "give one of them" in refused.stderr
 
 
 def test_when_all_inputs_fail_not_even_the_folder_remains(detect: Run, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from DALAnomalyCLI.evaluation_report import draw_curves
 from DALAnomalyCLI.evaluation_scores import ScoredCase, ScoredVoxels
 from DALAnomalyLib.errors import InputError
 from DALAnomalyLib.volume import Volume
-from DALAnomalyLib.volume_io import write_volume
+from DALAnomalyLib.volume_io import read_volume, write_volume
 
 KINDS = ("hybrid", "l1", "ssim", "intensity")
 HEADER = "subject,dataset,sequence,image,lesion,brain_mask"
@@ -312,7 +312,31 @@ def test_case_that_fails_is_reported_and_the_others_are_measured(
     assert len(done.stderr.splitlines()) == 1
     assert "gone.nii.gz" in done.stderr
     assert {row["subject"] for row in read(tmp_path / "out" / "cases.csv")} == {"s1", "s2", "s3"}
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["cases_failed"] == 1
+    record = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert record["cases_failed"] == 1
+    (failure,) = record["failures"]
+    assert (failure["subject"], failure["dataset"], failure["kind"]) == ("s4", "ms", "InputError")
+    assert "gone.nii.gz: no such file" in failure["message"]
+
+
+def test_an_empty_lesion_mask_makes_no_healthy_scan(
+    run: Callable[..., Result], model_file: Path, cases: Path, tmp_path: Path
+) -> None:
+    scan = read_volume(cases.parent / "scan.nii.gz")
+    write_volume(scan.with_array(np.full(scan.grid.shape, 0.4, np.float32)), cases.parent / "faint.nii.gz")
+    with cases.open("a") as stream:
+        stream.write("s4,ms,T2,scan.nii.gz,faint.nii.gz,\n")
+    done = evaluate(run, model_file, cases, tmp_path / "out")
+    assert done.exit_code == 3
+    assert "faint.nii.gz: has no voxel above 0.5; if the scan is healthy" in done.stderr
+    assert {row["subject"] for row in read(tmp_path / "out" / "cases.csv")} == {"s1", "s2", "s3"}
+
+
+def test_the_name_of_all_cases_names_no_dataset(run: Callable[..., Result], model_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_text("subject,dataset,sequence,image,lesion\ns1,All,T2,scan.nii.gz,\n")
+    done = evaluate(run, model_file, tmp_path / "cases.csv", tmp_path / "out")
+    assert done.exit_code == 3
+    assert 'line 2 has the dataset "All", which stands for all cases; rename it' in done.stderr
 
 
 def test_when_no_case_can_be_scored_nothing_is_written(

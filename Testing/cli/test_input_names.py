@@ -14,6 +14,7 @@ from DALAnomalyCLI.input_names import stem_of, unique_stems
         ("scan.T1.NII", "scan.T1"),
         ("scan.nrrd", "scan"),
         ("scan.mha", "scan"),
+        ("scan.nhdr", "scan"),
         ("series", "series"),
     ],
 )
@@ -27,8 +28,14 @@ def test_stem_of_the_current_folder_is_its_own_name(tmp_path: Path, monkeypatch:
     assert stem_of(Path(".")) == "series"
 
 
+def test_names_that_repeat_get_those_of_their_folders_in_any_order() -> None:
+    paths = [Path("p/sub-1/anat/T1.nii"), Path("p/sub-2/anat/T1.nii.gz"), Path("p/sub-3/t1.mha"), Path("p/T2.nii")]
+    stems = ["sub-1_anat_T1", "sub-2_anat_T1", "sub-3_t1", "T2"]
+    assert unique_stems(paths) == stems
+    assert unique_stems(paths[::-1]) == stems[::-1]
+
+
 def test_stems_are_unique_also_where_case_does_not_count() -> None:
-    paths = [Path("a/scan.nii"), Path("b/scan.nii.gz"), Path("c/scan_2.nii"), Path("d/SCAN.mha")]
+    paths = [Path("a/scan.nii"), Path("a/scan.nii"), Path("a/SCAN.mha"), Path("a_scan.nii")]
     stems = unique_stems(paths)
-    assert stems == ["scan", "scan_2", "scan_2_2", "SCAN_3"]
     assert len({stem.casefold() for stem in stems}) == len(paths)

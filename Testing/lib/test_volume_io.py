@@ -340,6 +340,23 @@ def test_impossible_voxel_size_is_refused(tmp_path: Path, size: float) -> None:
     assert "voxel size" in refused(GeometryError, path)
 
 
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
+def test_suffixes_in_capital_letters_are_read(tmp_path: Path, suffix: str) -> None:
+    volume = scan()
+    path = write_array(tmp_path / f"scan{suffix}", volume.array).rename(tmp_path / f"SCAN{suffix.upper()}")
+    np.testing.assert_array_equal(read_volume(path).array, volume.array)
+    assert describe_scan(path).orientation_doubt is None
+
+
+def test_an_sform_into_a_standard_space_may_scale(tmp_path: Path) -> None:
+    image = nibabel.load(write_array(tmp_path / "scan.nii", scan().array))
+    image.set_sform(image.affine @ np.diag((1.1, 1.1, 1.1, 1)), code=4)
+    image.header["pixdim"][1:4] = GRID.spacing
+    nibabel.save(image, tmp_path / "standard.nii")
+    assert read_volume(tmp_path / "standard.nii").grid.is_close(GRID, 0.01)
+    assert "qform and sform" in str(describe_scan(tmp_path / "standard.nii").orientation_doubt)
+
+
 def test_an_sform_of_other_voxels_is_refused(tmp_path: Path) -> None:
     path = write_array(tmp_path / "scan.nii", scan().array)
     image = nibabel.load(path)

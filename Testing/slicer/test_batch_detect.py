@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 import shutil
 from pathlib import Path
 
@@ -29,12 +30,15 @@ def test_a_broken_scan_keeps_no_other_from_being_done(tmp_path: Path) -> None:
     whole = gzip.decompress(SAMPLE.read_bytes())
     (scans / "a half.nii").write_bytes(whole[: len(whole) // 2])
     (scans / "notes.txt").write_text("no scan")
+    shutil.copy(SAMPLE, scans / "c.nii.gz")
+    (scans / "c.json").write_text(json.dumps({"Modality": "MR", "SeriesDescription": "FLAIR", "InversionTime": 2.5}))
     done = run_script(SCRIPT, scans, results, "--mode", "quick")
 
     assert done.returncode == 1, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("1 of 2 scans done")
+    assert done.stdout.splitlines()[-1].startswith("1 of 3 scans done")
     rows = summary(results)
-    assert list(rows) == ["a half.nii", "b.nii.gz"]
+    assert list(rows) == ["a half.nii", "b.nii.gz", "c.nii.gz"]
+    assert "FLAIR" in rows["c.nii.gz"]["error"]
     assert rows["a half.nii"]["status"] == "failed"
     assert "truncated" in rows["a half.nii"]["error"]
     assert rows["a half.nii"]["findings"] == ""
@@ -48,6 +52,15 @@ def test_a_broken_scan_keeps_no_other_from_being_done(tmp_path: Path) -> None:
     found_ml = (labels.array > 0).sum() * labels.grid.voxel_volume_ml
     assert float(good["volume_ml"]) == pytest.approx(found_ml, abs=1e-2)
     assert labels.array.max() == int(good["findings"])
+
+    (scans / "c.nii.gz").unlink()
+    (scans / "a half.nii").unlink()
+    before = {path: path.stat().st_mtime_ns for path in (results / "b.nii.gz").iterdir()}
+    again = run_script(SCRIPT, scans, results, "--mode", "quick")
+    assert again.returncode == 0, again.stderr
+    assert "1 of 1 scans were done before; --force does them again" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in (results / "b.nii.gz").iterdir()} == before
+    assert summary(results) == {"b.nii.gz": good}
 
 
 def test_a_folder_without_scans_is_an_error(tmp_path: Path) -> None:
