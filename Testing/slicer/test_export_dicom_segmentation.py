@@ -74,6 +74,7 @@ class SegmentationTest(unittest.TestCase):
             (reference,) = frame.DerivationImageSequence[0].SourceImageSequence
             source = sources[reference.ReferencedSOPInstanceUID]
             assert frame.PlanePositionSequence[0].ImagePositionPatient == source.ImagePositionPatient
+        assert segmentation["ContentCreatorName"].value == ""  # to be there, if empty
         assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == "1.2.3"
 
     def test_multi_frame_source(self):

@@ -55,6 +55,27 @@ class ParametricMapTest(unittest.TestCase):
                 self.assertEqual(parametric_map.PatientSex, "")
                 self.assertEqual(parametric_map.SpecificCharacterSet, "ISO_IR 192")
 
+    def test_what_anonymisation_leaves_of_dates_is_no_hindrance(self):
+        scan = scan_with(DIRECTIONS["oblique"])
+        names = ("PatientBirthDate", "StudyDate", "StudyTime")
+        written = ("19700000", "2020-01-01", "10:10:10"), ("ANONYMIZED", "20200101", "101010.5")
+        for number, values in enumerate(written):
+            files = write_source(self.folder / str(number), scan)
+            for file in files:
+                image = dcmread(file)
+                with disable_value_validation():
+                    for name, value in zip(names, values, strict=True):
+                        setattr(image, name, value)
+                    image.save_as(file)
+            parametric_map = self.written(scan, files)
+            expected = ("", *values[1:]) if number else ("", "", "")
+            self.assertEqual(tuple(parametric_map[name].value or "" for name in names), expected)
+
+    def test_elements_that_may_be_empty_but_not_absent_are_there(self):
+        scan = scan_with(DIRECTIONS["oblique"])
+        parametric_map = self.written(scan, write_source(self.folder, scan))
+        self.assertEqual(parametric_map["ContentCreatorName"].value, "")
+
     def test_frames_are_stored_along_their_normal(self):
         for name in ("oblique", "slices reversed"):
             with self.subTest(name):

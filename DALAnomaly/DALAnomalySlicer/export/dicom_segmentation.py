@@ -56,6 +56,7 @@ def write_segmentation(context: ExportContext, path: Path) -> None:
             content_description=RESEARCH_USE,
             **new_instance(context, "findings", _SERIES_NUMBER),
         )
+        segmentation.ContentCreatorName = ""  # to be there, if empty; highdicom leaves it out
     save(segmentation, path)
 
 

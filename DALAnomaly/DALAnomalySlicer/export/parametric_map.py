@@ -97,6 +97,7 @@ def _complete(parametric_map: DicomData) -> None:
     from pydicom.dataset import Dataset
     from pydicom.sr.codedict import codes
 
+    parametric_map.ContentCreatorName = ""  # to be there, if empty
     shared = parametric_map.SharedFunctionalGroupsSequence[0]
     # Only with this function may a window be narrower than 1 (PS3.3 C.11.2.1.3.2), as that of a score is.
     shared.FrameVOILUTSequence[0].VOILUTFunction = "LINEAR_EXACT"

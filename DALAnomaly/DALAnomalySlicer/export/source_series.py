@@ -136,7 +136,19 @@ def _read(path: Path) -> DicomData:
     data.SpecificCharacterSet = "ISO_IR 192"
     if data.get("PatientSex", "") not in _SEXES:
         data.PatientSex = ""
+    _blank_what_is_no_date(data)
     return data
+
+
+def _blank_what_is_no_date(data: DicomData) -> None:
+    """As anonymisation leaves behind: "ANONYMIZED", "19700000", "10:10:10". These elements may be empty."""
+    from pydicom.valuerep import DA, TM
+
+    for name, kind in (("PatientBirthDate", DA), ("StudyDate", DA), ("StudyTime", TM)):
+        try:
+            kind(data.get(name) or "")
+        except ValueError:
+            setattr(data, name, "")
 
 
 def _check_one_series(images: Sequence[DicomData]) -> None:
