@@ -79,21 +79,22 @@ def preprocess(
 def _preprocess(options: PreprocessOptions, reporter: reporting.Reporter) -> None:
     import DALAnomalyCLI.quality_picture  # noqa: F401  (without matplotlib, fail before the work is done)
     from DALAnomalyLib.preprocessing.chain import ScanRequest
-    from DALAnomalyLib.volume_io import describe_scan, read_mask, read_volume
+    from DALAnomalyLib.volume_io import describe_scan, find_scan, read_mask, read_volume
 
     started, token = datetime.now(timezone.utc), CancelToken()
     source, wishes = options.scan, options.preprocessing
     with cancel_on_signals(token), result_folder(options.output, RESULT_FILES, options.force) as folder:
         reporter.progress(str(source), "reading", 0.0)
-        volume = read_volume(source, series=wishes.series, sequence=options.sequence, cancel=token)
+        series = find_scan(source, wishes.series, options.sequence, token) if source.is_dir() else wishes.series
+        volume = read_volume(source, series=series, sequence=options.sequence, cancel=token)
         request = ScanRequest(
             volume=volume,
             sequence=options.sequence,
             brain_mask=None if options.brain_mask is None else read_mask(options.brain_mask, volume.grid),
-            description=describe_scan(source, wishes.series, options.sequence, token),
+            description=describe_scan(source, series, options.sequence, token),
             extraction=wishes.extraction_method,
         )
-        inputs = manifest.describe_inputs(source, options.brain_mask, wishes.series, options.sequence)
+        inputs = manifest.describe_inputs(source, options.brain_mask, series, options.sequence)
         detector = wishes.load_detector(options.model, options.device)
         config = wishes.over(detector.metadata.config.preprocessing)
         with naming(source):

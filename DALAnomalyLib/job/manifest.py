@@ -19,6 +19,7 @@ from DALAnomalyLib.errors import InputError
 
 if TYPE_CHECKING:
     from DALAnomalyLib.detector import Detector
+    from DALAnomalyLib.volume_io import ScanSeries
 
 MANIFEST_VERSION = 1
 RESEARCH_USE = "Research use only. Not for diagnosis."
@@ -73,8 +74,8 @@ def _package_version(package: str) -> str:
         return "not installed"
 
 
-def describe_input(path: Path, series: int | None = None, sequence: str = "auto") -> dict[str, Any]:
-    """File name, number of files and SHA-256 of an input.
+def describe_input(path: Path, series: int | ScanSeries | None = None, sequence: str = "auto") -> dict[str, Any]:
+    """File name, number of files and SHA-256 of an input; of a DICOM folder also number and part of the series.
 
     A DICOM folder is not named (its name is often the patient's), and of its files those of the chosen series alone
     count, so that neither their names nor what else lies there, such as earlier results, changes the digest: it is the
@@ -85,14 +86,21 @@ def describe_input(path: Path, series: int | None = None, sequence: str = "auto"
         series: which of them, see `find_scan`.
         sequence: what the series should be, see `find_scan`.
     """
-    files = _files_of(path, series, sequence)
+    if path.is_dir():
+        from DALAnomalyLib.volume_io import find_scan
+
+        chosen = find_scan(path, series, sequence)
+        files = sorted({frame.path for frame in chosen.frames})
+        named = {"series": chosen.number, "part": list(chosen.part)}
+    else:
+        files, named = [path, *_detached_data_of(path)], {}
     digests = sorted(_digest(file) for file in files)
     digest = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
-    return {"name": shown_name(path), "files": len(files), "sha256": digest}
+    return {"name": shown_name(path), "files": len(files), "sha256": digest, **named}
 
 
 def describe_inputs(
-    scan: Path, brain_mask: Path | None, series: int | None = None, sequence: str = "auto"
+    scan: Path, brain_mask: Path | None, series: int | ScanSeries | None = None, sequence: str = "auto"
 ) -> dict[str, Any]:
     """Both inputs of a run, as `run_record` takes them; to be asked for at once, for a file may vanish during the run.
 
@@ -112,14 +120,6 @@ def describe_inputs(
 def shown_name(path: Path) -> str:
     """The name under which an input appears in results: its file name, or `DICOM series` for a folder."""
     return "DICOM series" if path.is_dir() else path.name
-
-
-def _files_of(path: Path, series: int | None, sequence: str) -> list[Path]:
-    if path.is_dir():
-        from DALAnomalyLib.volume_io import find_scan
-
-        return sorted({frame.path for frame in find_scan(path, series, sequence).frames})
-    return [path, *_detached_data_of(path)]
 
 
 _DATA_FIELDS = {".mhd": ("=", ("elementdatafile",)), ".nhdr": (":", ("data file", "datafile"))}

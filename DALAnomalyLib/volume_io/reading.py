@@ -17,7 +17,7 @@ from DALAnomalyLib.progress import CancelToken
 from DALAnomalyLib.volume import Grid, Volume
 from DALAnomalyLib.volume_io.compressed_data import check_compressed_data
 from DALAnomalyLib.volume_io.dicom_header import is_dicom_source
-from DALAnomalyLib.volume_io.dicom_series import read_series
+from DALAnomalyLib.volume_io.dicom_series import ScanSeries, read_series
 from DALAnomalyLib.volume_io.nifti_file import check_nifti, is_nifti
 from DALAnomalyLib.volume_io.quiet_itk import quiet_itk
 from DALAnomalyLib.volume_io.scan_checks import check_extent, check_finite, check_intensities, refuse_non_finite
@@ -35,13 +35,17 @@ _GEOMETRY_COMPLAINTS = ("orthonormal direction cosines", "Bad direction", "spaci
 
 
 def read_volume(
-    path: str | Path, *, series: int | None = None, sequence: str = "auto", cancel: CancelToken | None = None
+    path: str | Path,
+    *,
+    series: int | ScanSeries | None = None,
+    sequence: str = "auto",
+    cancel: CancelToken | None = None,
 ) -> Volume:
     """Read a scan: a NIfTI, NRRD or MetaImage file, or a DICOM folder, searched with its sub-folders.
 
     Args:
         path: the file or folder.
-        series: number, from 1, of the series in a DICOM folder that holds several (see `list_series`).
+        series: number, from 1, of the series in a DICOM folder that holds several (see `list_series`), or the series.
         sequence: "T1", "T2" or "auto" (either): which one to choose there if no number is given.
         cancel: looked at before each DICOM file.
 
@@ -106,7 +110,9 @@ def _describe(grid: Grid) -> str:
     return f"{numbers[0]} voxels of {numbers[1]} mm at ({origin})"
 
 
-def _read(path: Path, series: int | None = None, sequence: str = "auto", cancel: CancelToken | None = None) -> Volume:
+def _read(
+    path: Path, series: int | ScanSeries | None = None, sequence: str = "auto", cancel: CancelToken | None = None
+) -> Volume:
     """One 3D scalar image, whatever the source."""
     if not path.exists():
         msg = f"{path}: no such file or folder; check the path"

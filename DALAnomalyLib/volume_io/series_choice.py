@@ -17,9 +17,11 @@ _MAXIMUM_LISTED = 20
 
 
 def find_scan(
-    path: str | Path, series: int | None = None, sequence: str = "auto", cancel: CancelToken | None = None
+    path: str | Path, series: int | ScanSeries | None = None, sequence: str = "auto", cancel: CancelToken | None = None
 ) -> ScanSeries:
-    """List a DICOM folder and choose, see `list_series` and `choose_series`."""
+    """List a DICOM folder and choose, see `list_series` and `choose_series`; what was chosen already is not sought."""
+    if isinstance(series, ScanSeries):
+        return series
     return choose_series(list_series(path, cancel), Path(path), series, sequence)
 
 

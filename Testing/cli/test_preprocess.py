@@ -188,7 +188,7 @@ def test_nothing_of_the_patient_is_in_any_result_of_a_dicom_folder(
             assert secret not in content, f"{secret.decode()} in {path.name}"
     record = manifest_of(out)
     assert record["input"]["name"] == "DICOM series"
-    assert record["input"]["files"] == 48
+    assert (record["input"]["files"], record["input"]["part"]) == (24, [1, 1]), "those of the series alone"
     assert record["requested"]["preprocessing"]["series"] == 2
     evidence = next(step["evidence"] for step in record["steps"] if step["name"] == "sequence")
     assert evidence.startswith("DICOM: spin echo, TR 450 ms, TE 12 ms")

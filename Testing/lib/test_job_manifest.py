@@ -53,7 +53,9 @@ def test_digest_of_a_dicom_folder_is_that_of_the_chosen_series_whatever_else_lie
     assert manifest.describe_input(tmp_path) == alone
     write_series(tmp_path, Volume(scan.array + 1, scan.grid), "1.2.4", name="other{}", SeriesNumber=2)
     assert manifest.describe_input(tmp_path, series=1) == alone
-    assert manifest.describe_input(tmp_path, series=2)["sha256"] != alone["sha256"]
+    other = manifest.describe_input(tmp_path, series=2)
+    assert other["sha256"] != alone["sha256"]
+    assert (alone["series"], other["series"], other["part"]) == (1, 2, [1, 1])
 
 
 def test_digest_of_a_metaimage_header_covers_its_data(tmp_path: Path) -> None:
