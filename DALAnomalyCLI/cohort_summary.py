@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
+import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from DALAnomalyLib.errors import InputError
+from DALAnomalyLib.errors import InputError, OutputError
 from DALAnomalyLib.job.csv_table import read_table
 from DALAnomalyLib.job.result_folder import writing
 from DALAnomalyLib.job.result_layout import MANIFEST_FILE
@@ -23,17 +23,20 @@ COLUMNS = (
 
 
 class CohortSummary:
-    """Rows by folder of results; those of earlier runs into the same output stay."""
+    """Rows by folder of results; those of earlier runs into the same output stay, and so do those of runs beside it."""
 
     def __init__(self, output: Path) -> None:
-        """Go on with the table in `output`, if there is one."""
+        """Go on with the table in `output`, if there is one.
+
+        Raises:
+            OutputError: what lies there is another table.
+        """
         self._path = output / SUMMARY_FILE
-        self._rows: dict[str, dict[str, str]] = {}
-        with suppress(InputError):  # no table yet, or none of ours
-            self._rows = {row.values["folder"]: row.values for row in read_table(self._path, COLUMNS)}
+        self.folders = {row["input"]: row["folder"] for row in self._rows().values()}
+        """Name of its folder by input, which later runs keep whatever other inputs they have."""
 
     def done(self, folder: Path, scan: Path, findings_file: str) -> None:
-        """Note the result that lies in `folder`, and save the table.
+        """Note the result that lies in `folder`.
 
         Raises:
             OutputError: the table cannot be written.
@@ -50,27 +53,40 @@ class CohortSummary:
             "warnings": "; ".join(manifest["warnings"]),
         }
         self._note(folder, scan, {"status": "done", **figures})
-        self._save()
 
     def failed(self, folder: Path, scan: Path, message: str) -> None:
-        """Note that there is no result, and save the table unless there is no result at all.
+        """Note that there is no result, unless nothing has a result and there is not even a folder.
 
         Raises:
             OutputError: the table cannot be written.
         """
-        self._note(folder, scan, {"status": "failed", "error": message})
         if self._path.parent.is_dir():
-            self._save()
+            self._note(folder, scan, {"status": "failed", "error": message})
+
+    def _rows(self) -> dict[str, dict[str, str]]:
+        if not self._path.exists():
+            return {}
+        try:
+            return {row.values["folder"]: row.values for row in read_table(self._path, COLUMNS)}
+        except InputError as error:
+            msg = f"{self._path}: is no table of this command; move it away or choose another folder"
+            raise OutputError(msg) from error
 
     def _note(self, folder: Path, scan: Path, figures: Mapping[str, Any]) -> None:
-        row = {"folder": folder.name, "input": str(scan), **figures}
-        self._rows[folder.name] = {name: str(row.get(name, "")) for name in COLUMNS}
-
-    def _save(self) -> None:
-        part = self._path.with_name(f".{SUMMARY_FILE}.part")
+        row = {"folder": folder.name, "input": input_name(scan), **figures}
+        rows = self._rows() | {folder.name: row}
+        part = self._path.with_name(f".{SUMMARY_FILE}.{secrets.token_hex(4)}")
         with writing(self._path):
-            with part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
-                table = csv.DictWriter(stream, COLUMNS)
-                table.writeheader()
-                table.writerows(self._rows[name] for name in sorted(self._rows))
-            os.replace(part, self._path)
+            try:
+                with part.open("w", newline="", encoding="utf-8") as stream:
+                    table = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
+                    table.writeheader()
+                    table.writerows(rows[name] for name in sorted(rows))
+                os.replace(part, self._path)
+            finally:
+                part.unlink(missing_ok=True)
+
+
+def input_name(scan: Path) -> str:
+    """How the table names an input: its full path."""
+    return str(scan.resolve()).encode("utf-8", "backslashreplace").decode()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from DALAnomalyCLI import option, reporting
-from DALAnomalyCLI.cohort_summary import CohortSummary
+from DALAnomalyCLI.cohort_summary import CohortSummary, input_name
 from DALAnomalyCLI.input_names import unique_stems
 from DALAnomalyCLI.preprocessing_files import (
     INTERMEDIATE_FILES,
@@ -35,6 +35,7 @@ from DALAnomalyLib.progress import CancelToken
 
 if TYPE_CHECKING:
     from DALAnomalyLib.detector import Detector
+    from DALAnomalyLib.volume_io import ScanSeries
 
 VOLUME_FILES = {
     "anomaly.nii.gz": "score",
@@ -114,27 +115,43 @@ def detect(
             sign=sign,
             preprocessing=preprocessing,
         )
-        options = DetectOptions(_for_each(inputs, request), force, keep_intermediate, skip_existing)
-        code = run_detect(options, reporter)
+        summary = CohortSummary(output) if len(inputs) > 1 else None
+        options = DetectOptions(_for_each(inputs, request, summary), force, keep_intermediate, skip_existing)
+        code = run_detect(options, reporter, summary=summary)
         if code:
             raise typer.Exit(code)
 
 
-def _for_each(inputs: Sequence[Path], request: DetectionRequest) -> tuple[DetectionRequest, ...]:
+def _for_each(
+    inputs: Sequence[Path], request: DetectionRequest, summary: CohortSummary | None
+) -> tuple[DetectionRequest, ...]:
     """The same request for every input; several put their results into a folder each below the output."""
-    if len(inputs) == 1:
+    if summary is None:
         return (request,)
     if request.brain_mask is not None:
         msg = f"--brain-mask belongs to one scan but {len(inputs)} inputs are given; run them one by one"
         raise UsageError(msg)
-    stems = unique_stems(inputs)
+    new = [scan for scan in dict.fromkeys(inputs) if input_name(scan) not in summary.folders]
+    folders = dict(zip(new, unique_stems(new, summary.folders.values()), strict=True))
     return tuple(
-        replace(request, scan=scan, output=request.output / stem) for scan, stem in zip(inputs, stems, strict=True)
+        replace(request, scan=scan, output=request.output / (folders.get(scan) or summary.folders[input_name(scan)]))
+        for scan in dict.fromkeys(inputs)
     )
 
 
-def run_detect(options: DetectOptions, reporter: Reporter, load: LoadDetector = load_detector) -> int:
+def run_detect(
+    options: DetectOptions,
+    reporter: Reporter,
+    load: LoadDetector = load_detector,
+    summary: CohortSummary | None = None,
+) -> int:
     """Work through the inputs; one that fails does not keep the others from being done.
+
+    Args:
+        options: what is asked for.
+        reporter: is told how it goes.
+        load: makes the detector.
+        summary: the table of several inputs.
 
     Returns:
         Exit code of the first failure, 0 when all went well.
@@ -144,37 +161,57 @@ def run_detect(options: DetectOptions, reporter: Reporter, load: LoadDetector = 
     token = CancelToken()
     model = _LoadedOnce(load)
     codes: list[int] = []
-    done = 0
-    summary = CohortSummary(options.requests[0].output.parent) if len(options.requests) > 1 else None
+    done = failed = 0
     with cancel_on_signals(token):
         for request in options.requests:
             try:
-                if options.skip_existing and _is_done(request):
+                token.raise_if_cancelled()
+                if options.skip_existing and _is_done(request, token):
                     reporter.note(f"{request.scan}: done before, in {request.output}")
                 else:
                     _detect_one(request, options, model, reporter, token)
-                if summary is not None:
-                    summary.done(request.output, request.scan, FINDINGS_FILE)
                 done += 1
+                failure = None
             except (Exception, KeyboardInterrupt) as error:
                 if isinstance(error, BrokenPipeError):
                     raise
                 codes.append(reporter.error(str(request.scan), error))
+                failed += 1
                 if model.failed or isinstance(error, CancelledError | KeyboardInterrupt):
                     break
-                if summary is not None and not isinstance(error, OutputError):  # an older result may be there
-                    summary.failed(request.output, request.scan, one_line(error))
-    if summary is not None:
-        reporter.note(f"{done} of {len(options.requests)} inputs done, {len(codes)} failed")
+                failure = error
+            if summary is not None:
+                try:
+                    _note(summary, request, failure)
+                except OutputError as error:  # the results are there all the same
+                    codes.append(reporter.error(None, error))
+                    summary = None
+    if len(options.requests) > 1:
+        reporter.note(f"{done} of {len(options.requests)} inputs done, {failed} failed")
     return codes[0] if codes else 0
 
 
-def _is_done(request: DetectionRequest) -> bool:
+def _note(summary: CohortSummary, request: DetectionRequest, failure: Exception | KeyboardInterrupt | None) -> None:
+    if failure is None:
+        summary.done(request.output, request.scan, FINDINGS_FILE)
+    elif not isinstance(failure, OutputError):  # then an older result may be there
+        summary.failed(request.output, request.scan, one_line(failure))
+
+
+def _is_done(request: DetectionRequest, token: CancelToken) -> bool:
     """Whether a result of this very scan lies where it would be written."""
+    from DALAnomalyLib.volume_io import find_scan
+
+    if not (request.output / FINDINGS_FILE).is_file():
+        return False
+    series: int | ScanSeries | None = request.preprocessing.series
     try:
+        if request.scan.is_dir():
+            series = find_scan(request.scan, series, request.sequence, token)
         record = json.loads((request.output / MANIFEST_FILE).read_text(encoding="utf-8"))
-        scan = describe_input(request.scan, request.preprocessing.series, request.sequence)
-        return bool(record["input"]["sha256"] == scan["sha256"])
+        return bool(record["input"]["sha256"] == describe_input(request.scan, series)["sha256"])
+    except CancelledError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, DALAnomalyError):  # no result, none of ours, no scan
         return False
 

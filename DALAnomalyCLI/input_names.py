@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
+_LONGEST_NAME = 150
+"""In bytes; file systems take 255, of which names of partial results need some."""
 
 
 def stem_of(path: Path) -> str:
@@ -18,38 +20,44 @@ def stem_of(path: Path) -> str:
     return name or "scan"
 
 
-def unique_stems(paths: Iterable[Path]) -> list[str]:
+def unique_stems(paths: Sequence[Path], taken: Collection[str] = ()) -> list[str]:
     """One folder name per path, in order; names that repeat, be it in another case, get those of their folders.
 
-    `sub-1/T1.nii` and `sub-2/T1.nii` become `sub-1_T1` and `sub-2_T1`, whatever their order; the same path given
-    twice, and whatever else is left, gets `_2`, `_3`.
+    `sub-1/T1.nii` and `sub-2/T1.nii` become `sub-1_T1` and `sub-2_T1`, whatever their order; files of one folder, and
+    whatever is left or would be too long, get `_2`, `_3`.
+
+    Args:
+        paths: of scans or DICOM folders.
+        taken: names that are not free any more.
     """
-    paths = list(paths)
-    stems = [stem_of(path) for path in paths]
-    for depth in range(1, max((len(path.resolve().parts) for path in paths), default=0)):
-        counts = Counter(stem.casefold() for stem in stems)
-        if max(counts.values()) == 1:
-            break
-        stems = [
-            stem if counts[stem.casefold()] == 1 else _with_folders(path, depth)
-            for path, stem in zip(paths, stems, strict=True)
-        ]
-    return _numbered(stems)
+    groups = defaultdict(set)
+    for path in paths:
+        groups[stem_of(path).casefold()].add(path.resolve().parent)
+    stems = []
+    for path in paths:
+        stem = stem_of(path)
+        name = "_".join((*_telling_end(path.resolve().parent, groups[stem.casefold()]), stem))
+        stems.append(name if len(name.encode()) <= _LONGEST_NAME else stem)
+    return _numbered(stems, taken)
 
 
-def _with_folders(path: Path, depth: int) -> str:
-    folders = path.resolve().parent.parts[1:][-depth:]
-    return "_".join((*folders, stem_of(path)))
+def _telling_end(folder: Path, folders: Collection[Path]) -> tuple[str, ...]:
+    """As few of its last names as tell a folder from the others."""
+    for count in range(len(folder.parts)):
+        end = folder.parts[len(folder.parts) - count :]
+        if sum(other.parts[len(other.parts) - count :] == end for other in folders) == 1:
+            return end
+    return folder.parts[1:]
 
 
-def _numbered(stems: Iterable[str]) -> list[str]:
-    taken: set[str] = set()
+def _numbered(stems: Iterable[str], taken: Collection[str]) -> list[str]:
+    used = {name.casefold() for name in taken}
     unique: list[str] = []
     for stem in stems:
         candidate, number = stem, 1
-        while candidate.casefold() in taken:
+        while candidate.casefold() in used:
             number += 1
             candidate = f"{stem}_{number}"
-        taken.add(candidate.casefold())
+        used.add(candidate.casefold())
         unique.append(candidate)
     return unique

@@ -136,8 +136,8 @@ class Panel(VTKObservationMixin):
     def _on_choice(self, caller: Any, event: Any) -> None:
         self.scan.refresh()
         if self.parameters.inputVolume is not self._shown_scan:
-            if self._finished is None:
-                self.run.withdraw()  # how the run of another scan failed
+            if self._finished is None or self._finished.GetScene() is None:
+                self.run.withdraw()  # how the run of another scan failed, or what cannot be chosen any more
             self._show_stored_result()
 
     def _on_result(self, scan: slicer.vtkMRMLScalarVolumeNode, result: DetectionResult, seconds: float) -> None:

@@ -19,6 +19,7 @@ from DALAnomalySlicer.chosen_threshold import choice_of, store_choice
 from DALAnomalySlicer.drawn_findings import keep_drawing
 from DALAnomalySlicer.findings_table_node import write_rows
 from DALAnomalySlicer.heatmap_display import display_heatmap
+from DALAnomalySlicer.live_findings import LiveFindings
 from DALAnomalySlicer.node_roles import results_of
 from DALAnomalySlicer.result_builder import ResultBuilder, SegmentationLook
 from DALAnomalySlicer.segment_terms import ANOMALY, BRAIN, EDGES, TISSUES
@@ -140,7 +141,7 @@ def stored_result(scan_node: slicer.vtkMRMLScalarVolumeNode, nodes: ResultNodes)
     copies = {name: value.copy() for name, value in vars(result).items() if isinstance(value, np.ndarray)}
     result = replace(result, **copies)
     moved = update_results(scan_node, result, nodes)
-    store_choice(moved.heatmap, choice)
+    LiveFindings(moved, result).update(choice.threshold, choice.minimum_volume_ml)
     return moved, result
 
 

@@ -4,9 +4,9 @@
 
 Scans are the NIfTI, NRRD and MetaImage files that lie in INPUT_FOLDER itself. The results of each go into a folder of
 OUTPUT_FOLDER that is named like the file; `summary.csv` there has one row per scan. A scan that fails keeps no other
-from being done. Started again, it goes on with the scans that are not done; `--force` does all of them again. The exit
-code is 0 only if none failed. PyTorch has to be installed (open the module once and click
-Detect); for folders of DICOM files there is the command line, `dal-anomaly detect`.
+from being done. The exit code is 0 only if none failed. After an interruption `--skip-existing` leaves out the scans
+that the summary calls done, whatever they were searched with. PyTorch has to be installed (open the module once and
+click Detect); for folders of DICOM files there is the command line, `dal-anomaly detect`.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ class Row:
     error: str = ""
 
 
+COLUMNS = tuple(field.name for field in fields(Row))
+
+
 def main(arguments: Sequence[str]) -> int:
     """Work through a folder; returns the exit code."""
     options = parse(arguments)
@@ -55,14 +58,14 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     options.output.mkdir(parents=True, exist_ok=True)
     summary = options.output / SUMMARY
-    table = {} if options.force else done_before(summary)
-    waiting = [path for path in scans if path.name not in table]
+    table = rows_before(summary) if options.skip_existing else {}
+    waiting = [path for path in scans if table.get(path.name, {}).get("status") != DONE]
     if len(waiting) < len(scans):
-        print(f"{len(scans) - len(waiting)} of {len(scans)} scans were done before; --force does them again")
+        print(f"{len(scans) - len(waiting)} of {len(scans)} scans were done before")
     write_summary(summary, table.values())
     failures = 0
     for row in rows(waiting, options):
-        table[row.scan] = asdict(row)
+        table[row.scan] = {name: "" if value is None else str(value) for name, value in asdict(row).items()}
         write_summary(summary, table.values())  # what is done stays known whatever happens next
         failures += row.status == FAILED
         print(f"{row.scan}: {row.error or f'{row.findings} findings, {row.volume_ml} ml'}", flush=True)
@@ -77,29 +80,27 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--sequence", choices=("auto", "T1", "T2"), default="auto")
     parser.add_argument("--mode", choices=("full", "quick"), default="full")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:<number>")
-    parser.add_argument("--force", action="store_true", help="also do again what is done")
+    parser.add_argument("--skip-existing", action="store_true", help="leave out the scans that are done")
     return parser.parse_args(arguments)
 
 
-def done_before(summary: Path) -> dict[str, dict[str, object]]:
-    """The rows of scans that an earlier start has finished and whose results are there, by scan."""
+def rows_before(summary: Path) -> dict[str, dict[str, str]]:
+    """The rows of an earlier start by scan, less those whose results are gone."""
+    from DALAnomalyLib.job.csv_table import read_table
+
     if not summary.exists():
         return {}
-    with summary.open(newline="", encoding="utf-8") as stream:
-        return {
-            row["scan"]: dict(row)
-            for row in csv.DictReader(stream)
-            if row["status"] == DONE and (summary.parent / row["scan"]).is_dir()
-        }
+    rows = [row.values for row in read_table(summary, COLUMNS)]
+    return {row["scan"]: row for row in rows if row["status"] != DONE or (summary.parent / row["scan"]).is_dir()}
 
 
-def write_summary(summary: Path, table: Iterable[dict[str, object]]) -> None:
+def write_summary(summary: Path, table: Iterable[dict[str, str]]) -> None:
     """Replace the summary at once, so that it is never half written."""
     part = summary.with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, [field.name for field in fields(Row)])
+    with part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(sorted(table, key=lambda row: str(row["scan"])))
+        writer.writerows(sorted(table, key=lambda row: row["scan"]))
     part.replace(summary)
 
 

@@ -53,6 +53,8 @@ def _doubt_of_nifti(header: bytes) -> str | None:
         return None
     sizes = struct.unpack_from(f"{order}3h", header, 42)
     corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(sizes) - 1)
+    if not np.isfinite(struct.unpack_from(f"{order}18f", header, 256)).all():
+        return UNKNOWN
     qform = _qform(header, order)
     sform = np.array(struct.unpack_from(f"{order}12f", header, 280)).reshape(3, 4)
     difference = (qform - sform)[:, :3] @ corners.T + (qform - sform)[:, 3:]

@@ -29,8 +29,6 @@ MINIMUM_VOXELS_PER_AXIS = 8
 # Headers keep float32, and tools derive the affine in different ways; a shift this small moves no voxel.
 MASK_TOLERANCE_MM = 0.05
 
-_CORNERS = tuple(np.ndindex(2, 2, 2))
-
 _GEOMETRY_COMPLAINTS = ("orthonormal direction cosines", "Bad direction", "spacing is not supported")
 
 
@@ -80,11 +78,9 @@ def read_mask(path: str | Path, grid: Grid) -> Volume:
     path = Path(path)
     mask = _read(path)
     if not mask.grid.is_close(grid, MASK_TOLERANCE_MM):
-        corners = [[index * (size - 1) for index, size in zip(corner, grid.shape, strict=True)] for corner in _CORNERS]
-        apart = np.linalg.norm(mask.grid.index_to_physical(corners) - grid.index_to_physical(corners), axis=1).max()
         msg = (
-            f"{path}: the mask is not on its scan's grid ({_describe(mask.grid)} instead of {_describe(grid)}, up to "
-            f"{apart:.3g} mm apart); resample it to the scan with nearest-neighbour interpolation"
+            f"{path}: the mask is not on its scan's grid ({_describe(mask.grid)} instead of {_describe(grid)}"
+            f"{_apart(mask.grid, grid)}); resample it to the scan with nearest-neighbour interpolation"
         )
         raise GeometryError(msg)
     check_finite(mask.array, path)
@@ -102,6 +98,15 @@ def read_map(path: str | Path) -> Volume:
         GeometryError: the header's geometry is impossible.
     """
     return _read(Path(path))
+
+
+def _apart(first: Grid, second: Grid) -> str:
+    """How far two grids of one shape lie apart: they may differ in the direction of their axes alone."""
+    if first.shape != second.shape:
+        return ""
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(first.shape) - 1)
+    distances = np.linalg.norm(first.index_to_physical(corners) - second.index_to_physical(corners), axis=1)
+    return f", up to {distances.max():.3g} mm apart"
 
 
 def _describe(grid: Grid) -> str:

@@ -20,8 +20,10 @@ import pytest
 import SimpleITK as sitk
 from typer.testing import Result
 
+from DALAnomalyCLI.cohort_summary import CohortSummary
 from DALAnomalyCLI.detect import RESULT_FILES
 from DALAnomalyLib.configuration import STEPS
+from DALAnomalyLib.errors import OutputError
 from DALAnomalyLib.job.findings_table import FINDING_COLUMNS
 from DALAnomalyLib.volume import Grid, Volume
 from DALAnomalyLib.volume_io import read_volume, to_sitk, write_volume
@@ -298,6 +300,55 @@ def test_several_inputs_get_a_folder_each_and_a_failing_one_stops_no_other(
     assert "broken.nii.gz" in errors[0]
     assert "missing.nii" in errors[1]
     assert "2 of 4 inputs done, 2 failed" in done.stdout
+
+
+def test_another_table_in_the_place_of_the_summary_is_not_replaced(
+    detect: Run, phantom: Volume, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "summary.csv").write_text("patient,age\n1,70\n")
+    done = detect(tmp_path / "a.nii", tmp_path / "b.nii", "-o", tmp_path / "out")
+    assert done.exit_code == 7
+    assert "summary.csv: is no table of this command" in done.stderr
+    assert (tmp_path / "out" / "summary.csv").read_text() == "patient,age\n1,70\n"
+
+
+def test_a_summary_that_cannot_be_written_fails_no_scan(
+    detect: Run, phantom: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = [tmp_path / "in" / name for name in ("a.nii", "b.nii")]
+    for path in inputs:
+        path.parent.mkdir(exist_ok=True)
+        write_volume(phantom, path)
+
+    def full(*_: Any) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(CohortSummary, "_note", full)
+    done = detect(*inputs, "-o", tmp_path / "out")
+    assert done.exit_code == 7
+    assert done.stderr.count("the disk is full") == 1
+    assert "2 of 2 inputs done" in done.stdout
+    assert names(tmp_path / "out") == ["a", "b"]
+
+
+def test_an_input_keeps_its_folder_whatever_other_inputs_come(detect: Run, phantom: Volume, tmp_path: Path) -> None:
+    inputs = [tmp_path / "in" / name for name in ("a/scan.nii", "b/other.nii", "c/scan.nii")]
+    for path in inputs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_volume(phantom, path)
+    assert detect(*inputs[:2], "-o", tmp_path / "out").exit_code == 0
+    assert detect(*inputs[::-1], "--skip-existing", "-o", tmp_path / "out").exit_code == 0
+    folders = {Path(row["input"]): row["folder"] for row in summary(tmp_path / "out")}
+    assert folders == dict(zip(inputs, ("scan", "other", "scan_2"), strict=True))
+
+
+def test_what_was_only_preprocessed_is_not_done(run: Run, detect: Run, scan: Path, tmp_path: Path) -> None:
+    model = ("--device", "cpu")
+    assert run("preprocess", scan, "-o", tmp_path / "out" / "scan", *model).exit_code == 0
+    done = detect(scan, "-o", tmp_path / "out" / "scan", "--skip-existing")
+    assert done.exit_code == 7
+    assert "done before" not in done.stdout
 
 
 def test_what_is_done_is_left_out_when_asked(detect: Run, phantom: Volume, tmp_path: Path) -> None:

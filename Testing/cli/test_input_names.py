@@ -36,6 +36,11 @@ def test_names_that_repeat_get_those_of_their_folders_in_any_order() -> None:
 
 
 def test_stems_are_unique_also_where_case_does_not_count() -> None:
-    paths = [Path("a/scan.nii"), Path("a/scan.nii"), Path("a/SCAN.mha"), Path("a_scan.nii")]
-    stems = unique_stems(paths)
-    assert len({stem.casefold() for stem in stems}) == len(paths)
+    paths = [Path("a/scan.nii"), Path("a/scan.nii"), Path("a/SCAN.mha"), Path("b/other.nii")]
+    assert unique_stems(paths) == ["scan", "scan_2", "SCAN_3", "other"]
+    assert unique_stems(paths, taken=["Scan", "other"]) == ["scan_2", "scan_3", "SCAN_4", "other_2"]
+
+
+def test_names_stay_short_enough_for_file_systems() -> None:
+    paths = [Path(f"{number}/{'long' * 40}/T1.nii") for number in (1, 2)]
+    assert unique_stems(paths) == ["T1", "T1_2"]

@@ -377,6 +377,14 @@ def test_a_nifti_file_without_a_placement_leaves_the_orientation_open(tmp_path: 
     assert describe_scan(tmp_path / f"silent{suffix}").orientation_doubt == UNKNOWN
 
 
+def test_a_placement_that_is_no_number_leaves_the_orientation_open(tmp_path: Path) -> None:
+    content = bytearray(write_array(tmp_path / "scan.nii", scan().array).read_bytes())
+    content[252:256] = struct.pack("<2h", 1, 1)
+    content[256:260] = struct.pack("<f", math.nan)
+    (tmp_path / "nan.nii").write_bytes(content)
+    assert describe_scan(tmp_path / "nan.nii").orientation_doubt == UNKNOWN
+
+
 @pytest.mark.parametrize("codes", [(1, 1), (1, 2), (2, 4)])
 def test_two_placements_of_a_nifti_file_that_differ_are_told(tmp_path: Path, codes: tuple[int, int]) -> None:
     path = write_array(tmp_path / "scan.nii", scan().array)

@@ -172,6 +172,20 @@ class SeveralScansTest(ScansTestCase):
         np.testing.assert_array_equal(self.shown_voxels(self.t1), before)
         self.assertEqual(export_context(self.t1).threshold, 0.25)
 
+    def test_an_export_by_a_script_of_a_scan_that_was_moved_keeps_the_findings(self) -> None:
+        before = self.shown_voxels(self.t1)
+        self.t1.SetAndObserveTransformNodeID(add_transform(MOVED).GetID())
+        self.t1.HardenTransform()
+        rows = export_context(self.t1).rows
+        np.testing.assert_array_equal(self.shown_voxels(self.t1), before)
+        self.assertEqual(results_of(self.t1)["table"].GetNumberOfRows(), len(rows))
+
+    def test_a_finished_scan_that_was_removed_is_announced_no_more(self) -> None:
+        self.panel.run._on_result(self.t2, make_result(sequence="T2"), 1.0)
+        slicer.mrmlScene.RemoveNode(self.t2)
+        self.choose(add_scan(name="new"))
+        self.assertEqual(self.ui.statusLabel.text, "")
+
     def test_a_threshold_of_numpy_is_taken(self) -> None:
         live = show_findings(find_results(self.t1), make_result(), np.float32(0.5), np.float32(0.2))
         self.assertEqual(live.choice, Choice(0.5, float(np.float32(0.2))))

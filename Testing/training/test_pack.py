@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from DALAnomalyLib.errors import InputError
+from DALAnomalyLib.errors import InputError, OutputError
 from DALAnomalyTraining.pack import FORMAT, Pack, PackWriter
 
 PRIORS = {"T1": [[[1.0, 2.0], [0.1, 0.2]]], "T2": [[[3.0, 4.0], [0.3, 0.4]]]}
@@ -159,3 +159,12 @@ def test_a_description_that_is_none_is_refused(tmp_path: Path, content: bytes) -
     (written(tmp_path) / "pack.json").write_bytes(content)
     with pytest.raises(InputError, match=str(tmp_path)):
         Pack(tmp_path)
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match=r"pack\.bin: the disk is full"):
+        PackWriter("none", PRIORS).write(tmp_path / "pack")

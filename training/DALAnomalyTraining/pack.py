@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from DALAnomalyLib.errors import InputError
+from DALAnomalyLib.job.result_folder import writing
 
 FORMAT = "dal-anomaly-pack-1"
 Source = Literal["labels", "semi_real", "paired"]
@@ -78,7 +79,11 @@ class PackWriter:
         return offset
 
     def write(self, folder: Path) -> int:
-        """Write the pack into `folder`, replacing an earlier one; returns its size in bytes."""
+        """Write the pack into `folder`, replacing an earlier one; returns its size in bytes.
+
+        Raises:
+            OutputError: the disk is full, or the folder cannot be written.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         header = self._header | {
             "description": self.description,
@@ -89,8 +94,9 @@ class PackWriter:
         # the description last: a pack without it is not a pack
         for name, content in (("pack.bin", self._data), ("pack.json", json.dumps(header).encode())):
             temporary = folder / f".{name}.part"
-            temporary.write_bytes(content)
-            os.replace(temporary, folder / name)
+            with writing(folder / name):
+                temporary.write_bytes(content)
+                os.replace(temporary, folder / name)
         return len(self._data)
 
 
