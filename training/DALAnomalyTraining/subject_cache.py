@@ -14,6 +14,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from DALAnomalyLib.errors import InputError
+from DALAnomalyLib.job.result_folder import writing
 from DALAnomalyLib.preprocessing.chain import CACHE_VERSION as CHAIN_VERSION
 from DALAnomalyLib.preprocessing.equipment import Equipment
 from DALAnomalyLib.preprocessing.step_cache import StepCache, cache_key
@@ -80,6 +81,7 @@ def write_skipped(folder: Path, skipped: list[tuple[str, str]]) -> None:
         path.unlink(missing_ok=True)
         return
     temporary = folder / f".{SKIPPED_FILE}.part"
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("subject", "reason"), *skipped])
-    os.replace(temporary, path)
+    with writing(path):
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("subject", "reason"), *skipped])
+        os.replace(temporary, path)
