@@ -1,5 +1,8 @@
 """What an image file leaves open about how its axes lie in the patient; readers silently assume something there."""
 
+# SimpleITK carries no type information.
+# mypy: allow-untyped-calls
+
 from __future__ import annotations
 
 import gzip
@@ -9,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.transform import Rotation
+import SimpleITK as sitk
 
 from DALAnomalyLib.volume_io.nifti_file import is_nifti, open_plain_or_gzip
 
@@ -72,7 +75,8 @@ def _qform(header: bytes, order: str) -> npt.NDArray[np.float64]:
     mirrored, *voxel_size = struct.unpack_from(f"{order}4f", header, 76)
     b, c, d, *offset = struct.unpack_from(f"{order}6f", header, 256)
     a = np.sqrt(max(0.0, 1.0 - b * b - c * c - d * d))
-    axes = Rotation.from_quat((b, c, d, a)).as_matrix() * voxel_size * (1, 1, -1 if mirrored < 0 else 1)
+    rotation = np.reshape(sitk.VersorTransform((b, c, d, a)).GetMatrix(), (3, 3))
+    axes = rotation * voxel_size * (1, 1, -1 if mirrored < 0 else 1)
     return np.column_stack((axes, offset))
 
 
