@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ def unique_stems(paths: Sequence[Path], taken: Collection[str] = ()) -> list[str
     for path in paths:
         stem = stem_of(path)
         name = "_".join((*_telling_end(path.resolve().parent, groups[stem.casefold()]), stem))
-        stems.append(name if len(name.encode()) <= _LONGEST_NAME else stem)
+        stems.append(name if len(os.fsencode(name)) <= _LONGEST_NAME else stem)
     return _numbered(stems, taken)
 
 

@@ -58,11 +58,15 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     options.output.mkdir(parents=True, exist_ok=True)
     summary = options.output / SUMMARY
-    table = rows_before(summary) if options.skip_existing else {}
+    try:
+        before = rows_before(summary)
+    except DALAnomalyError:
+        print(f"{summary}: is no table of this script; move it away or choose another folder", file=sys.stderr)
+        return 2
+    table = before if options.skip_existing else {}
     waiting = [path for path in scans if table.get(path.name, {}).get("status") != DONE]
     if len(waiting) < len(scans):
         print(f"{len(scans) - len(waiting)} of {len(scans)} scans were done before")
-    write_summary(summary, table.values())
     failures = 0
     for row in rows(waiting, options):
         table[row.scan] = {name: "" if value is None else str(value) for name, value in asdict(row).items()}
@@ -85,7 +89,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def rows_before(summary: Path) -> dict[str, dict[str, str]]:
-    """The rows of an earlier start by scan, less those whose results are gone."""
+    """The rows of an earlier start by scan, less those whose results are gone.
+
+    Raises:
+        InputError: another table lies there, which must not be replaced.
+    """
     from DALAnomalyLib.job.csv_table import read_table
 
     if not summary.exists():

@@ -44,3 +44,7 @@ def test_stems_are_unique_also_where_case_does_not_count() -> None:
 def test_names_stay_short_enough_for_file_systems() -> None:
     paths = [Path(f"{number}/{'long' * 40}/T1.nii") for number in (1, 2)]
     assert unique_stems(paths) == ["T1", "T1_2"]
+
+
+def test_names_that_are_not_utf_8_get_theirs_among_others() -> None:
+    assert unique_stems([Path("a/M\udce4rz.nii"), Path("a/other.nii")]) == ["M\udce4rz", "other"]

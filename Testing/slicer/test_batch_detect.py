@@ -18,7 +18,7 @@ SAMPLE = ROOT / "Resources" / "SampleData" / "sample_T2.nii.gz"
 
 
 def summary(folder: Path) -> dict[str, dict[str, str]]:
-    with (folder / "summary.csv").open(newline="", encoding="utf-8") as stream:
+    with (folder / "summary.csv").open(newline="", encoding="utf-8-sig") as stream:
         return {row["scan"]: row for row in csv.DictReader(stream)}
 
 
@@ -69,6 +69,18 @@ def test_a_folder_without_scans_is_an_error(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "holds no scan" in done.stderr
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("option", ["--skip-existing", "--mode=full"])
+def test_another_table_is_not_replaced(tmp_path: Path, option: str) -> None:
+    (tmp_path / "scans").mkdir()
+    shutil.copy(SAMPLE, tmp_path / "scans")
+    (tmp_path / "summary.csv").write_text("subject,age\n1,54\n")
+    done = run_script(SCRIPT, tmp_path / "scans", tmp_path, option)
+    assert done.returncode == 2
+    assert "summary.csv: is no table of this script; move it away" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "summary.csv").read_text() == "subject,age\n1,54\n"
 
 
 def test_an_error_in_the_script_ends_slicer(tmp_path: Path) -> None:
