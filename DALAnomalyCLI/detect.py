@@ -35,7 +35,6 @@ from DALAnomalyLib.progress import CancelToken
 
 if TYPE_CHECKING:
     from DALAnomalyLib.detector import Detector
-    from DALAnomalyLib.volume_io import ScanSeries
 
 VOLUME_FILES = {
     "anomaly.nii.gz": "score",
@@ -200,14 +199,12 @@ def _note(summary: CohortSummary, request: DetectionRequest, failure: Exception 
 
 def _is_done(request: DetectionRequest, token: CancelToken) -> bool:
     """Whether a result of this very scan lies where it would be written."""
-    from DALAnomalyLib.volume_io import find_scan
+    from DALAnomalyLib.volume_io import series_to_read
 
     if not (request.output / FINDINGS_FILE).is_file():
         return False
-    series: int | ScanSeries | None = request.preprocessing.series
     try:
-        if request.scan.is_dir():
-            series = find_scan(request.scan, series, request.sequence, token)
+        series = series_to_read(request.scan, request.preprocessing.series, request.sequence, token)
         record = json.loads((request.output / MANIFEST_FILE).read_text(encoding="utf-8"))
         return bool(record["input"]["sha256"] == describe_input(request.scan, series)["sha256"])
     except CancelledError:

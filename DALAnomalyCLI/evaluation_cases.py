@@ -51,9 +51,9 @@ def read_inputs(case: Case, cancel: CancelToken) -> CaseInputs:
     Raises:
         DALAnomalyError: One of its subclasses; a file is missing, damaged or of another grid.
     """
-    from DALAnomalyLib.volume_io import describe_scan, find_scan, read_mask, read_volume
+    from DALAnomalyLib.volume_io import describe_scan, read_mask, read_volume, series_to_read
 
-    series = find_scan(case.image, None, case.sequence, cancel) if case.image.is_dir() else None
+    series = series_to_read(case.image, None, case.sequence, cancel)
     scan = read_volume(case.image, series=series, sequence=case.sequence, cancel=cancel)
     mask = None if case.brain_mask is None else read_mask(case.brain_mask, scan.grid)
     return CaseInputs(scan, describe_scan(case.image, series, case.sequence, cancel), mask)

@@ -79,13 +79,13 @@ def preprocess(
 def _preprocess(options: PreprocessOptions, reporter: reporting.Reporter) -> None:
     import DALAnomalyCLI.quality_picture  # noqa: F401  (without matplotlib, fail before the work is done)
     from DALAnomalyLib.preprocessing.chain import ScanRequest
-    from DALAnomalyLib.volume_io import describe_scan, find_scan, read_mask, read_volume
+    from DALAnomalyLib.volume_io import describe_scan, read_mask, read_volume, series_to_read
 
     started, token = datetime.now(timezone.utc), CancelToken()
     source, wishes = options.scan, options.preprocessing
     with cancel_on_signals(token), result_folder(options.output, RESULT_FILES, options.force) as folder:
         reporter.progress(str(source), "reading", 0.0)
-        series = find_scan(source, wishes.series, options.sequence, token) if source.is_dir() else wishes.series
+        series = series_to_read(source, wishes.series, options.sequence, token)
         volume = read_volume(source, series=series, sequence=options.sequence, cancel=token)
         request = ScanRequest(
             volume=volume,

@@ -78,7 +78,8 @@ def _in_atlas(prepared: PreparedScan, detector: Detector) -> tuple[Volume, Volum
 
     grid = detector.equipment.atlas().brain_mask.grid
     array, mask = to_model_grid(prepared.placed.moved, prepared.placed.moved_brain, grid)
-    standard = prepared.intensities.to_standard(torch.from_numpy(array)).clamp(0, 1).numpy() * mask
+    moved = torch.from_numpy(array).to(prepared.raw.device)  # where the landmarks are
+    standard = prepared.intensities.to_standard(moved).clamp(0, 1).cpu().numpy() * mask
     return Volume(standard.astype(np.float32), grid), Volume(mask, grid)
 
 

@@ -1,4 +1,4 @@
-"""File names that libraries in C++ can take."""
+"""File names that users give."""
 
 from __future__ import annotations
 
@@ -21,3 +21,19 @@ def text_of(path: Path, error: type[DALAnomalyError] = InputError) -> str:
         msg = f"{shown}: the name of the file or of a folder is not valid UTF-8; rename it"
         raise error(msg) from None
     return text
+
+
+def refuse_missing(path: Path) -> None:
+    """See that there is something at a path.
+
+    Raises:
+        InputError: there is nothing, or nothing that this user may see.
+    """
+    try:
+        there = path.exists()
+    except OSError as error:  # in a folder that may not be entered, say
+        msg = f"{path}: cannot be read ({error.strerror}); check its permissions"
+        raise InputError(msg) from error
+    if not there:
+        msg = f"{path}: no such file or folder; check the path"
+        raise InputError(msg)

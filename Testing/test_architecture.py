@@ -23,7 +23,7 @@ LIBRARY_MAY_IMPORT = {"DALAnomalyLib", "numpy", "scipy", "SimpleITK", "torch"} |
 # The library's own order: a file or folder imports from lines above its own, a folder's files also from one another.
 LAYERS = [
     {"errors"},
-    {"device", "file_names", "volume", "progress", "edges", "scoring"},
+    {"device", "file_names", "memory", "volume", "progress", "edges", "scoring"},
     {"configuration", "resources", "rigid_transform", "volume_io", "findings", "evaluation"},
     {"network", "findings_forest", "calibration", "intensity_alignment"},
     {"preprocessing", "calibration_fit", "scan_figures", "restoration"},

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from DALAnomalyLib.errors import DeviceError
+from DALAnomalyLib.memory import is_out_of_memory
 
 _Result = TypeVar("_Result")
-
-_COMPLAINTS = ("out of memory", "not enough memory", "allocate memory", "bad_alloc", "ALLOC_FAILED")
-"""What errors without a type of their own say: CUDA's driver, PyTorch and ITK on the CPU, C++, cuDNN and cuBLAS."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +67,6 @@ def first_that_fits(
         _release_memory()  # here, where the error no longer holds what the work had made
     msg = "no attempt was given"
     raise ValueError(msg)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out, on the GPU or on the CPU."""
-    torch = sys.modules.get("torch")
-    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.cuda.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(complaint in str(error) for complaint in _COMPLAINTS)
 
 
 def _release_memory() -> None:

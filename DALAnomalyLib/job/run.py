@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from DALAnomalyLib.detector import Detection, Detector
     from DALAnomalyLib.scoring.score_config import SignChoice
     from DALAnomalyLib.volume import Volume
-    from DALAnomalyLib.volume_io import ScanDescription, ScanSeries
+    from DALAnomalyLib.volume_io import ScanDescription
 
 LoadDetector: TypeAlias = "Callable[[DetectionRequest, Attempt], Detector]"
 
@@ -114,11 +114,9 @@ class _Inputs:
 
 
 def _read(request: DetectionRequest, cancel: CancelToken) -> _Inputs:
-    from DALAnomalyLib.volume_io import describe_scan, find_scan, read_mask, read_volume
+    from DALAnomalyLib.volume_io import describe_scan, read_mask, read_volume, series_to_read
 
-    series: int | ScanSeries | None = request.preprocessing.series
-    if request.scan.is_dir():
-        series = find_scan(request.scan, series, request.sequence, cancel)
+    series = series_to_read(request.scan, request.preprocessing.series, request.sequence, cancel)
     scan = read_volume(request.scan, series=series, sequence=request.sequence, cancel=cancel)
     described = request.description() or describe_scan(request.scan, series, request.sequence, cancel)
     mask = None if request.brain_mask is None else read_mask(request.brain_mask, scan.grid)

@@ -21,6 +21,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from DALAnomalyLib.errors import GeometryError, InputError, ModelFileError
+from DALAnomalyLib.file_names import text_of
 from DALAnomalyLib.preprocessing.reorient import to_anatomical_order
 from DALAnomalyLib.resources import resource_folder
 from DALAnomalyLib.volume import AnyArray, Grid, Volume
@@ -78,13 +79,17 @@ def load_atlas(folder: Path | None = None) -> Atlas:
         GeometryError: SRI24's files are not 240 x 240 x 155 voxels of 1 mm.
     """
     place = (resource_folder("Atlas") if folder is None else Path(folder)).resolve()
-    if not place.is_dir():
-        msg = f"{place}: no such folder; name the folder of an atlas, or leave it out to use the one that ships"
-        raise InputError(msg)
-    own_layout = folder is None or (place / DESCRIPTION).exists()
-    files = sorted(path for path in place.iterdir() if path.is_file())
-    # a file that was replaced has another time or size, and the atlas is read again
-    state = tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+    try:
+        if not place.is_dir():
+            msg = f"{place}: no such folder; name the folder of an atlas, or leave it out to use the one that ships"
+            raise InputError(msg)
+        own_layout = folder is None or (place / DESCRIPTION).exists()
+        files = sorted(path for path in place.iterdir() if path.is_file())
+        # a file that was replaced has another time or size, and the atlas is read again
+        state = tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+    except OSError as error:
+        msg = f"{place}: cannot be read ({error.strerror}); check its permissions"
+        raise InputError(msg) from error
     return _load(place, own_layout, state)
 
 
@@ -101,7 +106,7 @@ def _load_own(folder: Path) -> Atlas:
         if header["format"] != FORMAT:
             msg = f"{folder} has atlas format {header['format']}, this version reads {FORMAT}; build it again"
             raise ModelFileError(msg)
-        brain = from_sitk(sitk.ReadImage(str(folder / header["brain_mask"]["file"])))
+        brain = from_sitk(sitk.ReadImage(text_of(folder / header["brain_mask"]["file"])))
         images = {name: _scaled(folder, header["images"][name], brain.grid) for name in IMAGES}
         fluid, white = (_scaled(folder, header["tissues"][name], brain.grid) for name in STORED_TISSUES)
         grey = np.clip(brain.array - fluid.array - white.array, 0, 1, dtype=np.float32)
@@ -134,7 +139,7 @@ def _sha256(path: Path) -> str:
 
 
 def _scaled(folder: Path, part: Mapping[str, Any], grid: Grid) -> Volume:
-    levels = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / part["file"])))
+    levels = sitk.GetArrayFromImage(sitk.ReadImage(text_of(folder / part["file"])))
     return _read_only(levels.astype(np.float32) * np.float32(part["step"]), grid)
 
 

@@ -20,6 +20,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from DALAnomalyLib.errors import CancelledError, GeometryError, InputError
+from DALAnomalyLib.memory import is_out_of_memory
 from DALAnomalyLib.progress import CancelToken
 from DALAnomalyLib.volume import Volume
 
@@ -175,6 +176,8 @@ def _execute(n4: Any, image: Any, mask: Any, cancel: CancelToken) -> None:
             if cancel.cancelled:
                 msg = "the run was cancelled"
                 raise CancelledError(msg) from None
+            if is_out_of_memory(error):
+                raise
             msg = f"N4 could not estimate the bias field ({str(error).splitlines()[-1]}); switch this step off"
             raise InputError(msg) from error
         finally:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from DALAnomalyLib.configuration import PreprocessingConfig
-from DALAnomalyLib.errors import GeometryError
+from DALAnomalyLib.errors import GeometryError, InputError
 from DALAnomalyLib.preprocessing.atlas_trim import trim_to_atlas
 from DALAnomalyLib.preprocessing.bias_field import BiasField, estimate_bias_field
 from DALAnomalyLib.preprocessing.brain_mask import foreground_mask
@@ -144,12 +144,15 @@ def place_scan(
     registration = _register(corrected, found, likely_sequence, config, equipment, log)
     if config.second_outline and found.method == "network" and registration is not None and registration.accepted:
         first, records = (found, corrected, gain, registration), list(log.records)
-        found = _find_brain_upright(scan, registration.transform, equipment, log)
-        corrected, gain = _without_bias(scan, found.mask, equipment, log, digest)
-        registration = _register(corrected, found, likely_sequence, config, equipment, log)
-        growth = found.mask.array.sum() / first[0].mask.array.sum()
-        if registration is None or not registration.accepted or growth > MUCH_LARGER:
-            # thick oblique slices can look worse upright, and the network errs outwards
+        try:
+            found = _find_brain_upright(scan, registration.transform, equipment, log)
+            corrected, gain = _without_bias(scan, found.mask, equipment, log, digest)
+            registration = _register(corrected, found, likely_sequence, config, equipment, log)
+            growth = found.mask.array.sum() / first[0].mask.array.sum()
+            better = registration is not None and registration.accepted and growth <= MUCH_LARGER
+        except InputError:
+            better = False
+        if not better:  # thick oblique slices can look worse upright, and the network errs outwards
             for record, again in zip(records, log.records, strict=True):
                 record.seconds = again.seconds  # what was tried in vain took its time, too
             (found, corrected, gain, registration), log.records = first, records
@@ -172,6 +175,8 @@ def place_scan(
 def _reordered(request: ScanRequest, log: StepLog) -> tuple[Volume, Volume | None]:
     with log.step("reorient") as record:
         volume, mask = request.volume, request.brain_mask
+        if mask is not None:  # on the very same grid: one at 45 degrees may be ordered either way
+            mask = Volume(mask.array, volume.grid)
         if not log.skips("reorient"):
             volume = to_anatomical_order(volume)
             mask = None if mask is None else to_anatomical_order(mask)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from DALAnomalyLib.errors import UsageError
+from DALAnomalyLib.errors import InputError, UsageError
 from DALAnomalyLib.preprocessing import greedy_backend, simpleitk_backend
 from DALAnomalyLib.preprocessing.brain_copy import BrainCopy, Likeness, copy_brain
 from DALAnomalyLib.preprocessing.pose_search import PoseScore, header_pose, search_poses
@@ -88,11 +88,14 @@ def register_rigidly(
     Raises:
         UsageError: there is no such backend, or its package is not installed.
         GeometryError: an image and its mask lie on different grids.
-        InputError: a mask is empty.
+        InputError: a mask is empty, or too small or thin to be a brain's.
         CancelledError: `cancel` was used.
     """
     refine = _refiner(backend)
     scan = _copies(image, brain, cancel)
+    if not scan[COARSE_MM].brain.any():
+        msg = "the brain mask is too small or too thin to be registered; give a mask of the whole brain"
+        raise InputError(msg)
     atlas = _atlas_copies(atlas_image, atlas_brain)
     starts = [header_pose(scan[COARSE_MM], atlas[COARSE_MM], cancel)]
     best = refine(scan[MIDDLE_MM], atlas[MIDDLE_MM], starts[0], 2.0, "mutual information", cancel)

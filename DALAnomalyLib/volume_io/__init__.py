@@ -8,7 +8,7 @@ full disk without complaint, inflates damaged data, and stacks a DICOM series th
 from DALAnomalyLib.volume_io.dicom_series import ScanSeries, list_series
 from DALAnomalyLib.volume_io.reading import READABLE_SUFFIXES, read_map, read_mask, read_volume
 from DALAnomalyLib.volume_io.scan_description import ScanDescription, describe_scan
-from DALAnomalyLib.volume_io.series_choice import choose_series, describe_series, find_scan
+from DALAnomalyLib.volume_io.series_choice import choose_series, describe_series, find_scan, series_to_read
 from DALAnomalyLib.volume_io.sitk_volume import from_sitk, to_sitk
 from DALAnomalyLib.volume_io.writing import WRITABLE_SUFFIXES, write_volume
 
@@ -26,6 +26,7 @@ __all__ = [
     "read_map",
     "read_mask",
     "read_volume",
+    "series_to_read",
     "to_sitk",
     "write_volume",
 ]

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from DALAnomalyLib.errors import DALAnomalyError, GeometryError, InputError
-from DALAnomalyLib.file_names import text_of
+from DALAnomalyLib.file_names import refuse_missing, text_of
+from DALAnomalyLib.memory import is_out_of_memory
 from DALAnomalyLib.progress import CancelToken
 from DALAnomalyLib.volume import Grid, Volume
 from DALAnomalyLib.volume_io.described_parameters import ScanDescription, describe_parameters
@@ -73,9 +74,7 @@ def list_series(path: str | Path, cancel: CancelToken | None = None) -> list[Sca
         CancelledError: the token was cancelled.
     """
     path = Path(path)
-    if not path.exists():
-        msg = f"{path}: no such file or folder; check the path"
-        raise InputError(msg)
+    refuse_missing(path)
     try:
         found = find_series(path, cancel)
     except OSError as error:
@@ -111,7 +110,9 @@ def read_series(series: ScanSeries, path: Path, cancel: CancelToken | None = Non
         with quiet_itk(), np.errstate(over="ignore"):  # what overflows becomes infinite and is refused
             for slice_, pixels in _decoded(series.frames, cancel):
                 array[slice_] = pixels
-    except (RuntimeError, ValueError, IndexError):
+    except (RuntimeError, ValueError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise
         msg = (
             f"{path}: the pixels cannot be decoded: damaged, or compressed in an unusual way; export them uncompressed"
         )

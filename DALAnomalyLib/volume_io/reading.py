@@ -12,7 +12,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from DALAnomalyLib.errors import GeometryError, InputError
-from DALAnomalyLib.file_names import text_of
+from DALAnomalyLib.file_names import refuse_missing, text_of
+from DALAnomalyLib.memory import enough_memory, is_out_of_memory
 from DALAnomalyLib.progress import CancelToken
 from DALAnomalyLib.volume import Grid, Volume
 from DALAnomalyLib.volume_io.compressed_data import check_compressed_data
@@ -54,14 +55,16 @@ def read_volume(
         InputError: missing, unreadable or truncated; not one 3D scalar image; intensities no MR scan has; a DICOM
             folder that leaves it open which series is meant.
         GeometryError: voxel size, extent or direction no scan has.
+        DeviceError: there is not enough memory.
         CancelledError: the token was cancelled.
     """
     path = Path(path)
-    volume = _read(path, series, sequence, cancel)
-    check_extent(volume.grid, path)
-    with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused
-        array = volume.array.astype(np.float32, copy=False)
-    check_intensities(array, path)
+    with enough_memory(f"to read {path}"):
+        volume = _read(path, series, sequence, cancel)
+        check_extent(volume.grid, path)
+        with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused
+            array = volume.array.astype(np.float32, copy=False)
+        check_intensities(array, path)
     return volume.with_array(array)
 
 
@@ -76,7 +79,8 @@ def read_mask(path: str | Path, grid: Grid) -> Volume:
         GeometryError: the mask lies on another grid.
     """
     path = Path(path)
-    mask = _read(path)
+    with enough_memory(f"to read {path}"):
+        mask = _read(path)
     if not mask.grid.is_close(grid, MASK_TOLERANCE_MM):
         msg = (
             f"{path}: the mask is not on its scan's grid ({_describe(mask.grid)} instead of {_describe(grid)}"
@@ -97,7 +101,8 @@ def read_map(path: str | Path) -> Volume:
         InputError: missing, unreadable or truncated; not one 3D scalar image.
         GeometryError: the header's geometry is impossible.
     """
-    return _read(Path(path))
+    with enough_memory(f"to read {path}"):
+        return _read(Path(path))
 
 
 def _apart(first: Grid, second: Grid) -> str:
@@ -119,9 +124,7 @@ def _read(
     path: Path, series: int | ScanSeries | None = None, sequence: str = "auto", cancel: CancelToken | None = None
 ) -> Volume:
     """One 3D scalar image, whatever the source."""
-    if not path.exists():
-        msg = f"{path}: no such file or folder; check the path"
-        raise InputError(msg)
+    refuse_missing(path)
     if is_dicom_source(path):
         return read_series(find_scan(path, series, sequence, cancel), path, cancel)
     if series is not None:
@@ -134,6 +137,8 @@ def _read_image(path: Path) -> Any:
     try:
         return _read_file(path)
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         if any(complaint in str(error) for complaint in _GEOMETRY_COMPLAINTS):
             msg = f"{path}: the header has a zero voxel size or a sheared direction; correct the header or resample"
             raise GeometryError(msg) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from DALAnomalyLib.errors import InputError
+from DALAnomalyLib.file_names import refuse_missing
 from DALAnomalyLib.progress import CancelToken
 from DALAnomalyLib.volume_io.described_parameters import ScanDescription
 from DALAnomalyLib.volume_io.dicom_header import is_dicom_source
@@ -32,9 +32,7 @@ def describe_scan(
         InputError: there is no such file, or a DICOM folder leaves it open which scan is meant.
     """
     path = Path(path)
-    if not path.exists():
-        msg = f"{path}: no such file or folder; check the path"
-        raise InputError(msg)
+    refuse_missing(path)
     if is_dicom_source(path):
         return find_scan(path, series, sequence, cancel).scan
     return replace(describe_sidecar(path), orientation_doubt=orientation_doubt(path))

@@ -22,8 +22,14 @@ KEYWORDS = {
     "bSSFP": r"ciss|fiesta|trufi|bffe|truefisp",
 }
 """Words of protocol names, as regular expressions for a whole word in lower case."""
-_CONTRAST_WORDS = re.compile(r"gd|gad|gado|gadolinium|post|postgd|postcontrast|ce|km|mdc|contrast|\+c|c\+|\+gd|\+km")
+_CONTRAST_WORDS = re.compile(r"gd|gad|gado\w*|post|postgd|postcontrast|ce|km|mdc|contrast|\+c|c\+|\+gd|\+km")
 _NO_CONTRAST_WORDS = re.compile(r"pre|precontrast|nativ|native|without|noncontrast|nonce")
+_BOTH = re.compile(r"\bw(?:ith)?[\s_/&+-]+(?:and[\s_]+)?w(?:/?o|ithout)\b")
+_DENIED = re.compile(
+    r"(?<![a-z])(?:w/?o|without|no|non|ohne|vor|sans|sin|senza)[\s_/-]+(?:iv[\s_-]+)?"
+    r"(?:contrast\w*|kontrast\w*|gd|gado?\w*|km|ce|mdc)(?![a-z])"
+)
+_OPERATED = re.compile(r"post[\s_-]?op\w*")
 _WORD = re.compile(r"\+?[a-z0-9*-]+\+?")
 _DENIALS = ("", "NO", "NONE", "N", "0", "WITHOUT", "NO CONTRAST", "N/A", "NA", "NIL", "UNKNOWN")
 
@@ -61,28 +67,47 @@ class SequenceParameters:
 
 
 def sequences_named(texts: Iterable[str]) -> frozenset[str]:
-    """Which sequences free texts mention; nothing else of them is kept."""
-    words = _words(texts)
+    """Which sequences the first of some free texts mentions that mentions any; nothing else of them is kept.
+
+    Args:
+        texts: of the series, then of the protocol, which may be the name of the whole examination.
+    """
+    return next((names for names in map(_sequences_in, texts) if names), frozenset())
+
+
+def contrast_agent_of(agent: str | None, texts: Iterable[str]) -> bool | None:
+    """Whether a contrast agent was given, from the element that names it, else from the first text that tells.
+
+    Args:
+        agent: None or "" where the header is silent.
+        texts: as in `sequences_named`.
+    """
+    if agent is not None and agent.strip():
+        return agent.strip().upper() not in _DENIALS
+    return next((told for told in map(_agent_in, texts) if told is not None), None)
+
+
+def _sequences_in(text: str) -> frozenset[str]:
+    words = _words(text.casefold())
     return frozenset(
         name for name, pattern in KEYWORDS.items() if any(re.fullmatch(pattern, word) is not None for word in words)
     )
 
 
-def contrast_agent_of(agent: str | None, texts: Iterable[str]) -> bool | None:
-    """Whether a contrast agent was given, from the element that names it and from the words of the description."""
-    if agent is not None and agent.strip():
-        return agent.strip().upper() not in _DENIALS
-    words = _words(texts)
+def _agent_in(text: str) -> bool | None:
+    lowered = text.casefold()
+    if _BOTH.search(lowered):
+        return None  # how examinations are called, which says nothing of one series
+    words = _words(_OPERATED.sub("", _DENIED.sub("noncontrast", lowered)))
     if any(_NO_CONTRAST_WORDS.fullmatch(word) for word in words):
         return False
     return True if any(_CONTRAST_WORDS.fullmatch(word) for word in words) else None
 
 
-def _words(texts: Iterable[str]) -> set[str]:
+def _words(lowered: str) -> set[str]:
     found: set[str] = set()
-    for text in texts:
-        lowered = re.sub(r"dark[\s_-]fluid", "darkfluid", text.casefold().replace("t2*", "t2star"))
-        for part in re.split(r"[\s_./,;:()\[\]^\\]+", lowered):
-            found.update(_WORD.findall(part))
-            found.update(part.split("-"))
+    joined = re.sub(r"dark[\s_-]fluid", "darkfluid", lowered.replace("t2*", "t2star"))
+    for part in re.split(r"[\s_./,;:()\[\]^\\]+", joined):
+        found.update(_WORD.findall(part))
+        found.update(part.split("-"))
     return found - {""}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from DALAnomalyLib.errors import InputError
+from DALAnomalyLib.file_names import refuse_missing
 from DALAnomalyLib.progress import CancelToken
 from DALAnomalyLib.volume_io.dicom_series import ScanSeries, list_series
 
@@ -23,6 +24,17 @@ def find_scan(
     if isinstance(series, ScanSeries):
         return series
     return choose_series(list_series(path, cancel), Path(path), series, sequence)
+
+
+def series_to_read(path: Path, series: int | None, sequence: str, cancel: CancelToken) -> int | ScanSeries | None:
+    """The series of a DICOM folder, which is listed only once so; of a file what was asked for.
+
+    Raises:
+        InputError: see `find_scan`.
+        CancelledError: the token was cancelled.
+    """
+    refuse_missing(path)
+    return find_scan(path, series, sequence, cancel) if path.is_dir() else series
 
 
 def choose_series(series: Sequence[ScanSeries], path: Path, number: int | None, sequence: str) -> ScanSeries:

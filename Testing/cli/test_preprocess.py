@@ -34,7 +34,7 @@ def names(folder: Path) -> set[str]:
 
 @pytest.fixture
 def preprocess(run: Callable[..., Result], model_file: Path) -> Preprocess:
-    return lambda *arguments: run("preprocess", *arguments, "--model", model_file, "--device", "cpu")
+    return lambda *arguments: run("preprocess", "--model", model_file, "--device", "cpu", *arguments)
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
@@ -80,12 +80,15 @@ POSE = motion(15, (2, -1, 1), (-115, 112, -66))
 """From the atlas to the scan."""
 
 
-def test_a_brain_is_registered_and_its_files_lead_to_the_atlas(preprocess: Preprocess, tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_brain_is_registered_and_its_files_lead_to_the_atlas(
+    preprocess: Preprocess, tmp_path: Path, device: str
+) -> None:
     """Through the program, with `--skip none` over the model's own choice. Stated error: 1 mm on voxels of 4 mm."""
     source, out = tmp_path / "in" / "brain.nii.gz", tmp_path / "out"
     source.parent.mkdir()
     write_volume(POSE.move(likeness("T1")), source)
-    done = preprocess(source, "-o", out, "--skip", "n4", "--brain-extraction", "stripped")
+    done = preprocess(source, "-o", out, "--skip", "n4", "--brain-extraction", "stripped", "--device", device)
     assert done.exit_code == 0, done.output
     assert names(out) == set(RESULT_FILES)
     record = manifest_of(out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,12 @@ def test_an_atlas_is_loaded_once(shipped: Atlas, copy: Path) -> None:
     assert first.digest == shipped.digest
     with pytest.raises(ValueError, match="read-only"):
         first.images["T1"].array[0, 0, 0] = 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep names in Unicode")
+def test_a_folder_whose_name_is_not_utf_8_is_refused(copy: Path) -> None:
+    with pytest.raises(InputError, match=r"lat\\udce4.*: the name .* is not valid UTF-8; rename it"):
+        load_atlas(copy.rename(copy.with_name("lat\udce4")))
 
 
 @pytest.mark.parametrize("name", ["T1.nii.gz", "brain_mask.nii.gz", "atlas.json"])

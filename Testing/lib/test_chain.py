@@ -20,6 +20,7 @@ from DALAnomalyLib.preprocessing.equipment import Equipment
 from DALAnomalyLib.preprocessing.extraction_choice import FoundBrain
 from DALAnomalyLib.preprocessing.pipeline import PreparedScan, Standard, prepare_scan
 from DALAnomalyLib.preprocessing.registration import Registration
+from DALAnomalyLib.preprocessing.reorient import from_anatomical_order
 from DALAnomalyLib.preprocessing.step_cache import StepCache
 from DALAnomalyLib.preprocessing.steps import StepLog, StepRecord
 from DALAnomalyLib.progress import CancelToken
@@ -338,6 +339,33 @@ def test_a_head_is_outlined_again_in_the_pose_of_the_atlas_unless_that_is_not_wa
     monkeypatch.setattr(chain, "find_brain", outline)
     placed(scan(), skip=("n4",), second_outline=wanted)
     assert len(shown) == outlines
+
+
+def test_the_first_outline_stands_where_the_second_finds_no_brain(
+    registering: Registering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registering(atlas_phantom.motion(20, (0, 1, 1), (0, 0, 0)))
+    outlines: list[Volume] = []
+
+    def outline(volume: Volume, *_how: Any) -> FoundBrain:
+        if outlines:
+            raise InputError("no brain was found")
+        outlines.append(volume.with_array(brain_mask().array))
+        return FoundBrain(outlines[0], "network", "outlined as told")
+
+    monkeypatch.setattr(chain, "find_brain", outline)
+    result, log = placed(scan(), skip=("n4",))
+    assert result.in_atlas
+    assert record_of(log, "brain_extraction").evidence == "outlined as told"
+
+
+def test_a_mask_is_ordered_as_its_scan_is_even_where_two_orders_fit() -> None:
+    turned = [atlas_phantom.motion(degrees, (0, 0, 1), (0, 0, 0)) for degrees in (45 - 1e-4, 45 + 1e-4)]
+    image, mask = (pose.move(volume) for pose, volume in zip(turned, (scan(), brain_mask()), strict=True))
+    assert image.grid.is_close(mask.grid)
+    result, _log = placed(image, mask=mask)
+    inside = from_anatomical_order(result.brain, image.grid).array > 0
+    assert np.array_equal(inside, mask.array > 0)
 
 
 def test_a_head_that_the_header_turns_upside_down_is_turned_back() -> None:

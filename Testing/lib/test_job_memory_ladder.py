@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from DALAnomalyLib.errors import DeviceError, InputError
-from DALAnomalyLib.job.memory_ladder import Attempt, attempts_on, first_that_fits, is_out_of_memory
+from DALAnomalyLib.job.memory_ladder import Attempt, attempts_on, first_that_fits
+from DALAnomalyLib.memory import is_out_of_memory
 
 GPU, SPARING, CPU = attempts_on("cuda:1")
 

@@ -208,6 +208,14 @@ def test_empty_mask_is_refused() -> None:
         registered(image, brain.with_array(np.zeros_like(brain.array)))
 
 
+def test_a_mask_too_thin_for_a_brain_is_refused() -> None:
+    image, brain = head()
+    thin = np.zeros_like(brain.array)
+    thin[20:22, 20:22, 20] = 1
+    with pytest.raises(InputError, match="too small or too thin to be registered; give a mask of the whole brain"):
+        registered(image, brain.with_array(thin))
+
+
 def test_unknown_backend_is_refused() -> None:
     with pytest.raises(UsageError, match='unknown registration backend "ants"'):
         registered(*head(), backend="ants")

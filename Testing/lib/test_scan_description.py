@@ -101,10 +101,30 @@ def test_evidence_names_the_parameters(tmp_path: Path) -> None:
         (True, {"SeriesDescription": "AX T1 +C"}),
         (True, {"SeriesDescription": "t1 mprage GD"}),
         (False, {"SeriesDescription": "t1_pre contrast"}),
+        (False, {"SeriesDescription": "AX T1 W/O CONTRAST"}),
+        (False, {"SeriesDescription": "AX T1 NO CONTRAST"}),
+        (False, {"SeriesDescription": "T1 non-contrast"}),
+        (False, {"SeriesDescription": "T1 w/o IV contrast"}),
+        (False, {"SeriesDescription": "T1_wo_gad"}),
+        (False, {"SeriesDescription": "T1 ohne KM"}),
+        (True, {"SeriesDescription": "T1 w/contrast"}),
+        (True, {"SeriesDescription": "T1 mit KM"}),
+        (None, {"SeriesDescription": "T1 post-op"}),
+        (True, {"SeriesDescription": "T1 postop +C"}),
+        (None, {"SeriesDescription": "SAG T1 BRAVO", "ProtocolName": "BRAIN W/WO CONTRAST"}),
+        (None, {"SeriesDescription": "SAG T1 BRAVO", "ProtocolName": "brain with and without contrast"}),
+        (False, {"SeriesDescription": "T1 without contrast", "ProtocolName": "BRAIN CONTRAST"}),
     ],
 )
 def test_contrast_agent(tmp_path: Path, given: bool | None, elements: dict[str, Any]) -> None:
     assert described(tmp_path, **elements).contrast_agent is given
+
+
+@pytest.mark.parametrize("examination", ["BRAIN AND MRA", "STROKE PERFUSION"])
+def test_the_examination_counts_only_where_the_series_has_no_name(tmp_path: Path, examination: str) -> None:
+    assert described(tmp_path, SeriesDescription="SAG T1", ProtocolName=examination).sequence == "T1"
+    unnamed = described(tmp_path, SeriesDescription="SAG", ProtocolName=examination).sequence
+    assert unnamed in ("MRA", "perfusion")
 
 
 def test_other_modality_has_no_sequence(tmp_path: Path) -> None:

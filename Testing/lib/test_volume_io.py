@@ -161,6 +161,36 @@ def test_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "Permission denied" in refused(InputError, path)
 
 
+def test_a_scan_in_a_folder_that_may_not_be_entered_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_array(tmp_path / "scan.nrrd", scan().array)
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", denied)  # as for a user who is not root
+    assert "Permission denied" in refused(InputError, path)
+    with pytest.raises(InputError, match=r"scan\.nrrd: cannot be read"):
+        describe_scan(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a process limits its own memory")
+def test_a_scan_that_memory_cannot_hold_is_not_called_damaged(tmp_path: Path) -> None:
+    large = np.zeros((400, 400, 400), np.int16)
+    large[::2] = 7
+    path = tmp_path / "large.nii"
+    write_volume(Volume(large, Grid(large.shape, (0.5, 0.5, 0.5))), path)
+    script = (
+        "import resource, sys\n"
+        "from DALAnomalyLib.volume_io import read_volume\n"
+        "held = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (held + int(sys.argv[2]) * 2**20,) * 2)\n"
+        "try:\n    read_volume(sys.argv[1])\nexcept Exception as error:\n    print(type(error).__name__, error)\n"
+    )
+    for spare in ("60", "330"):  # too little for ITK's image, and for the float32 copy
+        done = subprocess.run([sys.executable, "-c", script, path, spare], capture_output=True, text=True, check=True)
+        assert done.stdout.startswith("DeviceError there is not enough memory to read"), done.stdout
+
+
 def test_unknown_suffix_is_refused(tmp_path: Path) -> None:
     (tmp_path / "scan.png").write_bytes(b"")
     assert ".nii.gz" in refused(InputError, tmp_path / "scan.png")
