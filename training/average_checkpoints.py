@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from DALAnomalyLib.errors import DALAnomalyError, UsageError
+from DALAnomalyLib.job.result_folder import writing, writing_into
 from DALAnomalyTraining.checkpoint import load_beginning, load_checkpoint, save_checkpoint, weights_of
 
 
@@ -52,7 +53,8 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
     try:
-        save_checkpoint(arguments.output, averaged(arguments.checkpoints))
+        with writing_into(arguments.output.parent), writing(arguments.output):
+            save_checkpoint(arguments.output, averaged(arguments.checkpoints))
     except DALAnomalyError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

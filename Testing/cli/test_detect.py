@@ -294,6 +294,14 @@ def test_several_inputs_get_a_folder_each_and_a_failing_one_stops_no_other(
     with (tmp_path / "out" / "a_scan" / "findings.csv").open(newline="") as stream:
         found = [float(row["volume_ml"]) for row in csv.DictReader(stream)]
     assert (int(rows[0]["findings"]), float(rows[0]["volume_ml"])) == (len(found), pytest.approx(sum(found), rel=1e-4))
+    for row in rows[:2]:
+        manifest = json.loads((tmp_path / "out" / row["folder"] / "manifest.json").read_text(encoding="utf-8"))
+        used = manifest["parameters"]
+        assert (row["sequence"], float(row["threshold"])) == (
+            used["sequence"],
+            pytest.approx(used["threshold"], rel=1e-5),
+        )
+        assert row["warnings"] == "; ".join(manifest["warnings"])
     assert "missing.nii: no such file" in rows[3]["error"]
     errors = done.stderr.splitlines()
     assert len(errors) == 2

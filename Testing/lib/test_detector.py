@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from DALAnomalyLib import __version__
-from DALAnomalyLib.configuration import STEPS, preset
+from DALAnomalyLib.configuration import STEPS, RestorationConfig, preset
 from DALAnomalyLib.detector import Detection, Detector
 from DALAnomalyLib.errors import CancelledError, DeviceError, GeometryError, InputError, ModelFileError, UsageError
 from DALAnomalyLib.model_store import save_model
@@ -53,6 +53,25 @@ def detector_of(name: str = "tiny") -> tuple[Detector, DALNetwork]:
 @pytest.fixture(scope="module")
 def detector() -> Detector:
     return detector_of()[0]
+
+
+def test_tissues_are_named_as_the_model_says() -> None:
+    """A network that learned without labels numbers its classes in any order."""
+    model, device = untrained_model(), torch.device("cpu")
+    classes = Detector(model, device).detect(scan(), "T2").tissues.array
+    turned = replace(model, metadata=replace(model.metadata, tissue_of_class=(3, 1, 2)))
+    tissues = Detector(turned, device).detect(scan(), "T2").tissues.array
+    np.testing.assert_array_equal(tissues, np.array([0, 3, 1, 2])[classes])
+
+
+def test_a_scan_is_judged_by_what_the_network_painted_by_itself(detector: Detector) -> None:
+    """What is matched to the scan's intensities afterwards looks like any scan."""
+    model, found = detector._model, []
+    for restoration in (RestorationConfig(), RestorationConfig(tone_pieces=6, drift_mm=25.0)):
+        metadata = replace(model.metadata, config=replace(model.metadata.config, restoration=restoration))
+        found.append(Detector(replace(model, metadata=metadata), detector.device).detect(scan(), "T2"))
+    assert not np.array_equal(found[0].pseudo_healthy.array, found[1].pseudo_healthy.array)
+    assert found[0].provenance["out_of_distribution"] == found[1].provenance["out_of_distribution"]
 
 
 @pytest.fixture(scope="module")

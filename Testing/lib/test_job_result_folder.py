@@ -33,6 +33,25 @@ def entries(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
 
 
+def test_older_result_comes_back_when_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final = tmp_path / "out"
+    write_result(final, "old")
+    rename = Path.rename
+
+    def refused(path: Path, target: Path) -> Path:
+        if target == final and path.name != module._replaced(final).name:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_result(final, "new", force=True)
+    assert (final / "a.txt").read_text() == "old"
+    assert entries(tmp_path) == ["out"]
+
+
 def test_a_lock_file_that_its_last_holder_removed_locks_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,16 @@ def test_the_result_is_whole_and_on_the_grid_of_the_scan(asked: DetectionRequest
         np.testing.assert_array_equal(volume.array, getattr(finished.detection, field).array)
 
 
+def test_a_run_cancelled_with_its_last_file_leaves_nothing(
+    asked: DetectionRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = CancelToken()
+    monkeypatch.setattr(job, "write_manifest", lambda *_: token.cancel())
+    with pytest.raises(CancelledError):
+        job.run_detection(asked, SILENT, token)
+    assert names(asked.output.parent) == []
+
+
 def test_the_manifest_says_what_was_asked_and_what_was_used(asked: DetectionRequest, inputs: tuple[Path, Path]) -> None:
     asked = replace(asked, mode="quick", brain_mask=None, threshold=0.02)
     finished = job.run_detection(asked, SILENT, CancelToken())

@@ -106,6 +106,13 @@ class StructuredReportTest(unittest.TestCase):
             slices = np.flatnonzero((labels == number).any(axis=(1, 2)))
             assert found == {f"1.2.3.{index + 1}" for index in slices}
 
+    def test_sources_of_a_finding_are_the_slices_that_show_it_though_another_was_dismissed(self):
+        labels = self.context().labels.array
+        (group,) = self.groups(self.written(("dismissed", ""))[0])
+        sources = items(group, "Source Image for Segmentation")
+        found = {source.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for source in sources}
+        assert found == {f"1.2.3.{index + 1}" for index in np.flatnonzero((labels == 2).any(axis=(1, 2)))}
+
     def test_finding_is_a_lesion_on_one_side_of_the_brain(self):
         report, _ = self.written()
         group = self.groups(report)[0]

@@ -41,7 +41,7 @@ def start() -> Iterator[Start]:
         worker.cancel()
 
 
-def finish(worker: WorkerProcess, seconds: float = 20.0) -> list[dict[str, Any]]:
+def finish(worker: WorkerProcess, seconds: float = 120.0) -> list[dict[str, Any]]:
     """All events until the run is over."""
     events: list[dict[str, Any]] = []
     deadline = time.monotonic() + seconds
@@ -52,7 +52,7 @@ def finish(worker: WorkerProcess, seconds: float = 20.0) -> list[dict[str, Any]]
     return events + worker.poll()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

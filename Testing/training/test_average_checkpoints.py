@@ -26,11 +26,11 @@ def average(folder: Path, *contents: Content) -> subprocess.CompletedProcess[str
     return average_files(folder, *paths)
 
 
-def average_files(folder: Path, *paths: Path) -> subprocess.CompletedProcess[str]:
+def average_files(folder: Path, *paths: Path, output: str = "mean.pt") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "training" / "average_checkpoints.py"), *map(str, paths)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "training")])}
     return subprocess.run(
-        [*command, "-o", str(folder / "mean.pt")], env=environment, capture_output=True, text=True, check=False
+        [*command, "-o", str(folder / output)], env=environment, capture_output=True, text=True, check=False
     )
 
 
@@ -42,6 +42,7 @@ def content(value: float, step: int, average: bool = True) -> Content:
         "step": step,
         "landmarks": {"T1": {"values": [0.05, 0.8]}},
         "config": {"seed": step},
+        "pack": "0",
     }
 
 
@@ -73,6 +74,17 @@ def test_a_model_file_cannot_come_last(tmp_path: Path, finished_run: Any) -> Non
     assert done.returncode != 0
     assert "model.dalmodel is not a readable checkpoint" in done.stderr
     assert not (tmp_path / "mean.pt").exists()
+
+
+def test_what_is_no_checkpoint_or_cannot_be_written_is_told_in_one_line(tmp_path: Path, finished_run: Any) -> None:
+    done = average_files(tmp_path, ROOT / "Resources" / "Models" / "brain_extraction.pt")
+    assert done.returncode == 3
+    assert "brain_extraction.pt is no checkpoint of such a run" in done.stderr
+    (tmp_path / "file").write_text("in the way")
+    done = average_files(tmp_path, finished_run.folder / "last.pt", output="file/mean.pt")
+    assert done.returncode == 7
+    assert done.stderr.count("\n") == 1
+    assert average_files(tmp_path, finished_run.folder / "last.pt", output="new/mean.pt").returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,10 @@ def content(step: int) -> dict[str, object]:
         "step": step,
         "best": float("-inf"),
         "config": {"names": ["a", "b"], "nothing": None},
+        "pack": "0",
+        "landmarks": {},
         "network": layer.state_dict(),
+        "average": None,
         "optimizer": optimizer.state_dict(),
     }
 
@@ -85,6 +88,13 @@ def refuse(path: Path) -> None:
 def test_a_missing_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"last\.pt: no such checkpoint; name last\.pt or best\.pt"):
         load_checkpoint(tmp_path / "last.pt", CPU)
+
+
+@pytest.mark.parametrize("other", [[1, 2], {"state_dict": {}}])
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, other: object) -> None:
+    torch.save(other, tmp_path / "other.pt")
+    with pytest.raises(InputError, match=r"other\.pt is no checkpoint of such a run; name another"):
+        load_checkpoint(tmp_path / "other.pt", CPU)
 
 
 @pytest.mark.parametrize("kept", [0, 0.5, 0.99])

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 from typer.testing import CliRunner
 
 from DALAnomalyCLI.app import app
-from DALAnomalyLib.configuration import from_dictionary
+from DALAnomalyLib.configuration import from_dictionary, preset
 from DALAnomalyLib.errors import InputError, OutputError, UsageError
 from DALAnomalyLib.model_store import Model, load_model
-from DALAnomalyLib.network.dal_network import DALNetwork
+from DALAnomalyLib.network.dal_network import Anatomy, DALNetwork
 from DALAnomalyLib.scoring.score_config import SCORE_KINDS
 from DALAnomalyTraining import export as export_module
 from DALAnomalyTraining.export import export
@@ -50,6 +51,46 @@ def batch(checkpoint: dict[str, Any], toy_pack: Pack) -> PairedBatch:
     config = from_dictionary(TrainingConfig, checkpoint["config"])
     pairs = PairGenerator(toy_pack, toy_pack.records, config.model.grid, ("T1", "T2"), config.generator, CPU, 7)
     return pairs.batch(landmarks_from(checkpoint["landmarks"]), "test", subjects=range(2))
+
+
+def test_thresholds_come_from_who_was_held_out_and_all_else_from_who_was_trained_on(
+    finished_run: Any, toy_pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[str, str]] = []
+
+    class Watched(PairGenerator):
+        def __init__(self, pack: Pack, records: Any, *rest: Any) -> None:
+            self.records = records
+            super().__init__(pack, records, *rest)
+
+        def subject(self, landmarks: Any, generator: Any, alter: Any = None) -> Any:
+            drawn.append((self.records[0].name, "healthy" if alter is None else "lesioned"))
+            return super().subject(landmarks, generator, alter)
+
+    monkeypatch.setattr(export_module, "PairGenerator", Watched)
+    monkeypatch.setattr(export_module, "split_records", lambda records: (records[:2], records[2:4]))
+    for name, count in (("CALIBRATION_SUBJECTS", 1), ("REFERENCE_SUBJECTS", 10), ("TEMPLATE_SUBJECTS", 1)):
+        monkeypatch.setattr(export_module, name, count)
+    export(finished_run.folder / "last.pt", toy_pack, tmp_path / "model.dalmodel")
+    assert drawn == [("labels/2", "lesioned"), ("labels/2", "healthy"), *[("labels/0", "healthy")] * 11]
+
+
+def test_classes_are_named_by_their_brightness_on_t1() -> None:
+    tissues = torch.arange(27).reshape(1, 3, 3, 3) % 3 + 1
+    t1 = tissues / 4
+    batch = PairedBatch(torch.stack((t1, 1 - t1), dim=1), torch.ones(1, 1, 3, 3, 3), tissues)
+
+    class Extractor:
+        """Its classes 1, 2, 3 are white matter, CSF and grey matter."""
+
+        config = preset("tiny")
+
+        def extract_anatomy(self, image: torch.Tensor, brain: torch.Tensor) -> Anatomy:
+            one_hot = functional.one_hot(tissues % 3, 3).movedim(-1, 1).float()
+            return Anatomy(one_hot, one_hot, image)
+
+    network: Any = Extractor()
+    assert export_module._tissues_by_intensity(network, [batch]) == (3, 1, 2)
 
 
 def pseudo_healthy(network: DALNetwork, batch: PairedBatch) -> torch.Tensor:

@@ -22,7 +22,7 @@ from DALAnomalyTraining.brain_extraction.__main__ import main
 from DALAnomalyTraining.brain_extraction.evaluate import evaluate, summary
 from DALAnomalyTraining.brain_extraction.head_generator import HeadConfig, random_head
 from DALAnomalyTraining.brain_extraction.head_pack import Head, read_pack, write_pack
-from DALAnomalyTraining.brain_extraction.train import ExtractionTraining, loss_of, train
+from DALAnomalyTraining.brain_extraction.train import CHECKPOINT_PARTS, ExtractionTraining, loss_of, train
 from DALAnomalyTraining.checkpoint import load_checkpoint, save_checkpoint
 
 CPU = torch.device("cpu")
@@ -68,7 +68,7 @@ def test_two_steps_leave_a_network_a_checkpoint_and_a_log(tmp_path: Path) -> Non
     assert isinstance(network, BrainExtractor)
     assert not network.training
     assert network.classify.in_channels == 3
-    state = load_checkpoint(run / "last.pt", CPU)
+    state = load_checkpoint(run / "last.pt", CPU, CHECKPOINT_PARTS)
     assert state["step"] == 2
     assert all(torch.equal(state["average"][name], weight) for name, weight in network.state_dict().items())
     assert not torch.equal(state["network"]["classify.weight"], state["average"]["classify.weight"])
@@ -123,6 +123,14 @@ def test_damaged_checkpoint_is_told(tmp_path: Path) -> None:
     (tmp_path / "last.pt").write_bytes(b"half a checkpoint")
     with pytest.raises(InputError, match=r"last\.pt is not a readable checkpoint"):
         train(HEADS, tmp_path, TRAINING, CONFIG, CPU)
+
+
+def test_a_run_begins_with_no_other_network(tmp_path: Path) -> None:
+    other = {"network": {}, "average": BrainExtractor((2,)).state_dict(), "optimiser": {}, "step": 1}
+    for content, message in ((other, "is of another network"), ({"config": {}}, "is no checkpoint of such a run")):
+        save_checkpoint(tmp_path / "other.pt", content)
+        with pytest.raises(InputError, match=rf"other\.pt {message}"):
+            train(HEADS, tmp_path / "run", TRAINING, CONFIG, CPU, tmp_path / "other.pt")
 
 
 def test_pack_without_heads_is_told(tmp_path: Path) -> None:
@@ -303,7 +311,7 @@ def test_train_runs_on_a_pack_and_export_makes_a_network_file(
     assert loaded.spacing_mm == 2.0
     assert loaded.training["steps"] == 1
     assert re.fullmatch(r"\d whole-head label maps .* and \d recoloured real T1 heads", loaded.training["data"])
-    state = load_checkpoint(run / "last.pt", CPU)["average"]
+    state = load_checkpoint(run / "last.pt", CPU, CHECKPOINT_PARTS)["average"]
     for name, weight in loaded.network.state_dict().items():
         assert torch.equal(weight, state[name].half().float())
     assert (file.parent / "SHA256SUMS").read_text() == f"{loaded.digest}  network.pt\n"
@@ -331,6 +339,8 @@ def test_evaluate_prints_a_table(
     [
         (("prepare", "--label-maps", "nowhere", "--scans", "nowhere", "-o", "pack.npz"), 3, "nowhere holds no"),
         (("train", "--data", "nowhere.npz", "-o", "run"), 3, "nowhere.npz is not a readable pack"),
+        (("train", "--data", "nowhere.npz", "-o", "run", "--device", "gpu"), 2, "unknown device 'gpu'"),
+        (("evaluate", "--label-maps", "a", "--scans", "b", "-o", "file/table.csv"), 7, "file: cannot be written"),
         (("export", "nowhere", "-o", "file.pt"), 3, "nowhere/last.pt: no such checkpoint"),
         (
             ("evaluate", "--label-maps", "a", "--scans", "b", "-o", "table.csv", "--network", "nowhere.pt"),
@@ -349,6 +359,7 @@ def test_failure_is_one_line_and_an_exit_code(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("in the way")
     assert command(monkeypatch, *words) == code
     text = capsys.readouterr().err
     assert text.startswith("error: ")

@@ -336,6 +336,14 @@ def test_noise_reaches_the_edges_while_training_and_nothing_else() -> None:
     assert {name for name in term_names() if before[name] == after[name]} == unchanged
 
 
+def test_noise_on_edges_reaches_r_e_and_counts_as_disturbed() -> None:
+    noise = GeneratorConfig(anatomical_noise_regions=0, edge_noise_regions=12, anatomical_noise_mm=(20.0, 60.0))
+    quiet = edges_seen(make_objective(), step=1)
+    assert not torch.equal(edges_seen(make_objective(noise=noise), step=1), quiet)
+    assert torch.equal(edges_seen(make_objective(noise=noise).eval(), step=1), quiet)
+    assert weighted(50.0, noise, "restoration") != pytest.approx(weighted(1.0, noise, "restoration"), rel=1e-3)
+
+
 def test_noise_is_off_when_not_training() -> None:
     noisy = make_objective(noise=NOISY).eval()
     assert torch.equal(edges_seen(noisy, step=1), edges_seen(make_objective(), step=1))

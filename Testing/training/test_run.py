@@ -98,6 +98,14 @@ def test_nothing_is_written_before_the_inputs_are_sound(
     assert not run.exists()
 
 
+@pytest.mark.parametrize("devices", [0, -1])
+def test_at_least_one_device_trains(
+    toy_pack_folder: Path, tmp_path: Path, write_config: Callable[..., Path], devices: int
+) -> None:
+    with pytest.raises(UsageError, match=f"--devices is {devices}; it must be at least 1"):
+        train(write_config(), toy_pack_folder, tmp_path / "run", accelerator="cpu", devices=devices)
+
+
 def test_until_0_trains_nothing(
     toy_pack_folder: Path, tmp_path: Path, write_config: Callable[..., Path], exported: list[tuple[Path, Path]]
 ) -> None:

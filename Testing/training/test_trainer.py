@@ -7,6 +7,7 @@ import errno
 import hashlib
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -409,9 +410,10 @@ def test_a_run_can_begin_with_the_weights_and_landmarks_of_another(
     digest = hashlib.sha256((finished_run.folder / start).read_bytes()).hexdigest()
     assert begun["start"] == {"file": start, "sha256": digest, "steps": begun["start"]["steps"], "start": None}
     assert 0 < begun["start"]["steps"] <= 10
-    for name, value in other["average"].items():
-        # half precision in a model file
-        torch.testing.assert_close(begun["network"][name], value, rtol=tolerance, atol=tolerance)
+    for part in ("network", "average"):
+        for name, value in other["average"].items():
+            # half precision in a model file
+            torch.testing.assert_close(begun[part][name], value, rtol=tolerance, atol=tolerance)
 
 
 def test_weights_of_another_network_are_refused(
@@ -550,6 +552,95 @@ def test_the_best_checkpoint_is_the_most_precise_that_has_not_collapsed(
     assert checkpoint_of(run)["step"] == 4
     output = capsys.readouterr()
     assert "*** WARNING at step 2: COLLAPSE: sequences agree on 0.10" in output.out + output.err
+
+
+def test_a_resumed_run_knows_what_was_best_and_what_it_began_with(
+    toy_pack: Pack,
+    finished_run: Any,
+    tmp_path: Path,
+    write_config: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    results = [result(0.5), result(0.3)]
+    monkeypatch.setattr(Validation, "__call__", lambda self, network: results.pop(0))
+    monkeypatch.setattr(trainer_module, "save_montage", lambda *_: None)
+    config, run = load_training_config(write_config(stages=FIRST_STEPS, validate_every=2)), tmp_path / "run"
+    Trainer(config, toy_pack, run, Hardware("cpu")).fit(until=2, quiet=True, start=finished_run.folder / "last.pt")
+    resumed = Trainer(config, toy_pack, run, Hardware("cpu"))
+    resumed.fit(resume=True, quiet=True)
+    assert (results, resumed.best) == ([], 0.5)
+    assert checkpoint_of(run, "best.pt")["step"] == 2
+    assert checkpoint_of(run)["start"]["file"] == "last.pt"
+
+
+def test_what_is_validated_is_the_average(toy_pack: Pack, tmp_path: Path, write_config: Callable[..., Path]) -> None:
+    config = load_training_config(write_config(ema_decay=0.9))
+    trainer = Trainer(config, toy_pack, tmp_path / "run", Hardware("cpu"))
+    assert trainer.average is not None
+    assert trainer.validated_network is trainer.average.network
+
+
+def test_the_best_of_an_earlier_run_that_saved_nothing_else_is_not_taken_for_this_ones(
+    toy_pack: Pack,
+    finished_run: Any,
+    tmp_path: Path,
+    write_config: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stopped between its first validation and its first `last.pt`, a run cannot be resumed, only begun anew."""
+    monkeypatch.setattr(Validation, "__call__", lambda self, network: result(0.9, agreement=0.1))  # collapsed
+    monkeypatch.setattr(trainer_module, "save_montage", lambda *_: None)
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(finished_run.folder / "last.pt", run / "best.pt")
+    config = load_training_config(write_config(stages=FIRST_STEPS, validate_every=2))
+    Trainer(config, toy_pack, run, Hardware("cpu")).fit(quiet=True)
+    assert not (run / "best.pt").exists()
+
+
+TISSUES_ALONE = dict.fromkeys(term_names(), 0.0) | {"tissue_cross_entropy": 1.0}
+
+
+@pytest.mark.parametrize("rates", [{}, {"modality_extractor": 1.0}])
+def test_a_stage_that_teaches_nothing_is_refused(
+    toy_pack: Pack, tmp_path: Path, write_config: Callable[..., Path], rates: dict[str, float]
+) -> None:
+    idle = {"name": "idle", "steps": 2, "learning_rates": rates, "weights": TISSUES_ALONE}
+    trainer = Trainer(load_training_config(write_config(stages=[idle])), toy_pack, tmp_path / "run", Hardware("cpu"))
+    with pytest.raises(UsageError, match='stage "idle": none of its losses reaches a sub-network'):
+        trainer.fit(quiet=True)
+
+
+def test_nobody_who_is_held_out_is_trained_on(
+    tmp_path: Path,
+    write_config: Callable[..., Path],
+    add_brain: Callable[..., None],
+    brain_labels: Callable[..., Any],
+    priors: Any,
+) -> None:
+    writer = PackWriter("ten", priors)
+    for number in range(10):
+        add_brain(writer, f"labels/{number}", "labels", brain_labels(0.9 + 0.02 * number))
+    writer.write(tmp_path / "pack")
+    trainer = Trainer(load_training_config(write_config()), Pack(tmp_path / "pack"), tmp_path / "run", Hardware("cpu"))
+    names = [[subject.record.name for subject in pairs._others] for pairs in (trainer.pairs, trainer.held_out)]
+    assert names == [[f"labels/{number}" for number in range(9)], ["labels/9"]]
+
+
+BRAIN_EXTRACTION = ROOT / "Resources" / "Models" / "brain_extraction.pt"
+
+
+def test_a_checkpoint_of_another_kind_is_refused(
+    toy_pack: Pack, tmp_path: Path, write_config: Callable[..., Path]
+) -> None:
+    config, run = load_training_config(write_config(stages=FIRST_STEPS)), tmp_path / "run"
+    torch.save([1, 2], tmp_path / "list.pt")
+    run.mkdir()
+    shutil.copy(BRAIN_EXTRACTION, run / "last.pt")
+    for how in ({"start": BRAIN_EXTRACTION}, {"start": tmp_path / "list.pt"}, {"resume": True}):
+        folder = run if "resume" in how else tmp_path / "new"
+        with pytest.raises(InputError, match="is no checkpoint of such a run; name another"):
+            Trainer(config, toy_pack, folder, Hardware("cpu")).fit(quiet=True, **how)
 
 
 def test_a_finished_run_leaves_its_figures_and_pictures(finished_run: Any) -> None:

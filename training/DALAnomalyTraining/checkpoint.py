@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import torch
 
 from DALAnomalyLib.errors import InputError
 from DALAnomalyLib.model_store import load_model
+
+RUN_PARTS = ("config", "pack", "step", "landmarks", "network", "average")
+"""What a checkpoint of a run of `Trainer` holds, and that of a brain extraction network does not."""
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -40,8 +44,12 @@ def weights_of(content: dict[str, Any]) -> dict[str, Any]:
     return weights
 
 
-def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read a checkpoint onto `device`; raises `InputError` when there is none or it is damaged."""
+def load_checkpoint(path: Path, device: torch.device, parts: Collection[str] = RUN_PARTS) -> dict[str, Any]:
+    """Read a checkpoint onto `device`, of which these parts are needed.
+
+    Raises:
+        InputError: there is none, it is damaged, or of another kind of run.
+    """
     if not path.exists():
         msg = f"{path}: no such checkpoint; name last.pt or best.pt of a run that has saved one"
         raise InputError(msg)
@@ -52,6 +60,9 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         reason = type(error).__name__
         msg = f"{path} is not a readable checkpoint ({reason}); name another, such as last.pt or best.pt of a run"
         raise InputError(msg) from error
+    if not isinstance(content, dict) or not content.keys() >= {*parts}:
+        msg = f"{path} is no checkpoint of such a run; name another, such as last.pt or best.pt of a run"
+        raise InputError(msg)
     return content
 
 

@@ -46,6 +46,9 @@ def train(
     if ":" in accelerator:
         msg = f"--device {accelerator} names one card; say cuda, and which cards there are with CUDA_VISIBLE_DEVICES"
         raise UsageError(msg)
+    if devices < 1:
+        msg = f"--devices is {devices}; it must be at least 1"
+        raise UsageError(msg)
     pack = Pack(data)
     trainer = Trainer(load_training_config(config), pack, output, Hardware(device.type, devices))
     with writing(output):

@@ -200,6 +200,7 @@ class Trainer:
             self.run.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(to_dictionary(self.config), sort_keys=False)
             (self.run / "config.yaml").write_text(text, encoding="utf-8")
+            (self.run / "best.pt").unlink(missing_ok=True)  # of a run that ended before it saved how far it was
         self.fabric.barrier()
 
     def _train_step(self, stage: Stage, begin: int) -> dict[str, float]:
@@ -223,6 +224,12 @@ class Trainer:
                 torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=self.autocast),
             ):
                 terms = self.objective(batch, stage.weights, frozenset(stage.learning_rates), keys)
+            if not terms["total"].requires_grad:
+                msg = (
+                    f'stage "{stage.name}": none of its losses reaches a sub-network that its learning_rates name; '
+                    "mend its weights or its learning_rates"
+                )
+                raise UsageError(msg)
             self.fabric.backward(terms["total"] / parts)
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value.detach() / parts

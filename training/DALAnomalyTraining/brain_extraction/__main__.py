@@ -8,7 +8,9 @@ from pathlib import Path
 
 import torch
 
+from DALAnomalyLib.device import resolve_device
 from DALAnomalyLib.errors import DALAnomalyError, InputError
+from DALAnomalyLib.job.result_folder import writing, writing_into
 
 
 def main() -> int:
@@ -27,7 +29,7 @@ def main() -> int:
     command.add_argument("--steps", type=int, default=3400, help="length of the whole run")
     command.add_argument("--start", type=Path, help="checkpoint (last.pt) of another run to begin with")
     command.add_argument("--ordinary", action="store_true", help="draw heads as scanners deliver them every day")
-    command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:INDEX")
     command = commands.add_parser("export", help="make a network file of a run's checkpoint")
     command.add_argument("run", type=Path, help="folder of the run")
     command.add_argument("-o", "--output", type=Path, required=True, help="the network file (.pt)")
@@ -52,14 +54,16 @@ def _train(arguments: argparse.Namespace) -> None:
     from DALAnomalyTraining.brain_extraction.head_pack import read_pack
     from DALAnomalyTraining.brain_extraction.train import ExtractionTraining, train
 
-    train(
-        list(read_pack(arguments.data)),
-        arguments.output,
-        ExtractionTraining(steps=arguments.steps),
-        ORDINARY_HEADS if arguments.ordinary else HeadConfig(),
-        torch.device(arguments.device),
-        arguments.start,
-    )
+    device = resolve_device(arguments.device)
+    with writing(arguments.output):
+        train(
+            list(read_pack(arguments.data)),
+            arguments.output,
+            ExtractionTraining(steps=arguments.steps),
+            ORDINARY_HEADS if arguments.ordinary else HeadConfig(),
+            device,
+            arguments.start,
+        )
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -69,11 +73,11 @@ def _export(arguments: argparse.Namespace) -> None:
     from DALAnomalyTraining.brain_extraction.head_pack import SPACING_MM
     from DALAnomalyTraining.checkpoint import load_checkpoint
 
-    state = load_checkpoint(arguments.run / "last.pt", torch.device("cpu"))
+    state = load_checkpoint(arguments.run / "last.pt", torch.device("cpu"), ("average", "step"))
     network = BrainExtractor()
     try:
         network.load_state_dict(state["average"])
-    except (KeyError, RuntimeError) as error:
+    except RuntimeError as error:
         msg = f"{arguments.run / 'last.pt'} is not of a brain extraction network of the usual size; name another run"
         raise InputError(msg) from error
     record = {"steps": state["step"], "data": state.get("data", "not recorded")}
@@ -86,7 +90,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from DALAnomalyLib.network.brain_extractor_file import load_extractor
     from DALAnomalyTraining.brain_extraction.evaluate import evaluate, summary
 
-    rows = evaluate(arguments.label_maps, arguments.scans, load_extractor(arguments.network), arguments.output)
+    with writing_into(arguments.output.parent), writing(arguments.output):
+        rows = evaluate(arguments.label_maps, arguments.scans, load_extractor(arguments.network), arguments.output)
     print(summary(rows))
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from DALAnomalyLib.errors import UsageError
+from DALAnomalyLib.errors import InputError, UsageError
 from DALAnomalyLib.network.brain_extractor import WIDTHS, BrainExtractor
 from DALAnomalyTraining.brain_extraction.head_generator import HeadConfig, RandomHead, random_head
 from DALAnomalyTraining.brain_extraction.head_pack import Head
@@ -23,6 +23,7 @@ from DALAnomalyTraining.moving_average import MovingAverage
 from DALAnomalyTraining.randomness import generator_for, uniform
 
 Drawn = TypeVar("Drawn")
+CHECKPOINT_PARTS = ("network", "average", "optimiser", "step")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,10 @@ def train(
     Writes `last.pt` and `log.csv` (step, loss, Dice, seconds, whether the head is real) into `run`. What is drawn in a
     step depends on seed and step alone, so an interrupted run continues as if it had not been. A new run begins with
     the averaged weights of the checkpoint `start`, if there is one.
+
+    Raises:
+        UsageError: there are no heads.
+        InputError: a checkpoint cannot be read, or is of another network.
     """
     pools = [pool for pool in ([h for h in heads if not h.labels], [h for h in heads if h.labels]) if pool]
     if not pools:
@@ -69,12 +74,16 @@ def train(
     optimiser = torch.optim.AdamW(network.parameters(), lr=training.learning_rate, weight_decay=1e-4)
     run.mkdir(parents=True, exist_ok=True)
     if start is not None:
-        weights = load_checkpoint(start, device)["average"]
-        network.load_state_dict(weights)
+        weights = load_checkpoint(start, device, CHECKPOINT_PARTS)["average"]
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            msg = f"{start} is of another network; start from a run of the same widths"
+            raise InputError(msg) from error
         average.network.load_state_dict(weights)
     first = 0
     if (run / "last.pt").exists():
-        state = load_checkpoint(run / "last.pt", device)
+        state = load_checkpoint(run / "last.pt", device, CHECKPOINT_PARTS)
         network.load_state_dict(state["network"])
         average.network.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
