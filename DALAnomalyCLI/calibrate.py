@@ -60,7 +60,11 @@ class _LookedAt:
 def calibrate(
     cases: Annotated[
         Path,
-        typer.Argument(metavar="HEALTHY.csv", help=f"Table with {', '.join(REQUIRED_COLUMNS)} (empty); see evaluate."),
+        typer.Argument(
+            metavar="HEALTHY.csv",
+            readable=False,
+            help=f"Table with {', '.join(REQUIRED_COLUMNS)} (empty); see evaluate.",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The new model file, NAME.dalmodel.")],
     model: option.Model = None,

@@ -88,5 +88,5 @@ class CohortSummary:
 
 
 def input_name(scan: Path) -> str:
-    """How the table names an input: its full path."""
-    return str(scan.resolve()).encode("utf-8", "backslashreplace").decode()
+    """How the table names an input: its full path, without following links."""
+    return os.path.abspath(scan).encode("utf-8", "backslashreplace").decode()

@@ -62,7 +62,9 @@ class DetectOptions:
 
 
 def detect(
-    inputs: Annotated[list[Path], typer.Argument(help="Scans: NIfTI, NRRD, MetaImage, or a DICOM folder.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(readable=False, help="Scans: NIfTI, NRRD, MetaImage, or a DICOM folder.")
+    ],
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="Folder for the results; with several inputs, one folder each inside it."),

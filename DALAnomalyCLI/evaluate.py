@@ -50,7 +50,9 @@ class EvaluateOptions:
 def evaluate(
     cases: Annotated[
         Path,
-        typer.Argument(metavar="CASES.csv", help=f"Table with {', '.join(REQUIRED_COLUMNS)}, optional brain_mask."),
+        typer.Argument(
+            metavar="CASES.csv", readable=False, help=f"Table with {', '.join(REQUIRED_COLUMNS)}, optional brain_mask."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
     model: option.Model = None,

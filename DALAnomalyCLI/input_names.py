@@ -14,7 +14,7 @@ _LONGEST_NAME = 150
 
 def stem_of(path: Path) -> str:
     """Name of a scan without its image suffix; of a DICOM folder, the folder's own name."""
-    name = path.resolve().name
+    name = _absolute(path).name
     for suffix in IMAGE_SUFFIXES:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)] or "scan"
@@ -33,13 +33,18 @@ def unique_stems(paths: Sequence[Path], taken: Collection[str] = ()) -> list[str
     """
     groups = defaultdict(set)
     for path in paths:
-        groups[stem_of(path).casefold()].add(path.resolve().parent)
+        groups[stem_of(path).casefold()].add(_absolute(path).parent)
     stems = []
     for path in paths:
         stem = stem_of(path)
-        name = "_".join((*_telling_end(path.resolve().parent, groups[stem.casefold()]), stem))
+        name = "_".join((*_telling_end(_absolute(path).parent, groups[stem.casefold()]), stem))
         stems.append(name if len(os.fsencode(name)) <= _LONGEST_NAME else stem)
     return _numbered(stems, taken)
+
+
+def _absolute(path: Path) -> Path:
+    """Links are not followed: in data sets of git-annex they lead to files that are called by their digests."""
+    return Path(os.path.abspath(path))
 
 
 def _telling_end(folder: Path, folders: Collection[Path]) -> tuple[str, ...]:

@@ -20,7 +20,9 @@ SHIPPED = "the shipped model"
 
 
 def info(
-    file: Annotated[Path | None, typer.Argument(help="Model file; without one, the model that is shipped.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(readable=False, help="Model file; without one, the model that is shipped.")
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(help="A configuration instead of a file: paper, default or tiny.")
     ] = None,

@@ -13,8 +13,9 @@ from DALAnomalyLib.job.preprocessing_options import BACKENDS, EXTRACTIONS, PREPR
 # The scan and the model
 Sequence = Annotated[str, typer.Option(help="auto, T1 or T2.")]
 Series = Annotated[int | None, typer.Option(help="Number of the series in a DICOM folder; see `dal-anomaly series`.")]
-BrainMask = Annotated[Path | None, typer.Option(help="Brain mask on the scan's own grid.")]
-Model = Annotated[Path | None, typer.Option(help="Model file instead of the one that is shipped.")]
+# `readable=False`: whether a file may be read our readers say; Click would end a run over one of many inputs.
+BrainMask = Annotated[Path | None, typer.Option(readable=False, help="Brain mask on the scan's own grid.")]
+Model = Annotated[Path | None, typer.Option(readable=False, help="Model file instead of the one that is shipped.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<number>.")]
 Sign = Annotated[str | None, typer.Option(help="typical (bright on T2, dark on T1) or absolute (all differences).")]
 
@@ -29,7 +30,7 @@ Window = Annotated[str | None, typer.Option(help="Place the model's grid around 
 SecondPass = Annotated[
     bool, typer.Option("--second-pass", help="Standardise intensities again without the anomalies found.")
 ]
-Atlas = Annotated[Path | None, typer.Option("--atlas", help="Folder of another atlas, such as SRI24.")]
+Atlas = Annotated[Path | None, typer.Option("--atlas", readable=False, help="Folder of another atlas, such as SRI24.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither use nor keep results of slow steps.")]
 
 # The run

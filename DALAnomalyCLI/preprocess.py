@@ -47,7 +47,7 @@ class PreprocessOptions:
 
 
 def preprocess(
-    scan: Annotated[Path, typer.Argument(help="Raw scan: NIfTI, NRRD, MetaImage, or a DICOM folder.")],
+    scan: Annotated[Path, typer.Argument(readable=False, help="Raw scan: NIfTI, NRRD, MetaImage, or a DICOM folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
     sequence: option.Sequence = "auto",
     brain_mask: option.BrainMask = None,

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def series(
-    folder: Annotated[Path, typer.Argument(help="DICOM folder; its sub-folders are searched, too.")],
+    folder: Annotated[Path, typer.Argument(readable=False, help="DICOM folder; its sub-folders are searched, too.")],
     as_json: option.JsonObject = False,
     debug: option.Debug = False,
 ) -> None:
-    """List the series of a DICOM folder: number for --series, name, sequence, size, and whether it can be used."""
+    """List the series of a DICOM folder: number for --series, name, sequence, size, and whether it can be read."""
     reporter = reporting.make_reporter(as_json=as_json, debug=debug)
     with reporting.exit_with_message(reporter):
         from DALAnomalyLib.volume_io import list_series

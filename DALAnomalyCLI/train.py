@@ -13,7 +13,7 @@ from DALAnomalyLib.job.result_folder import writing, writing_into
 
 
 def train(
-    config: Annotated[Path, typer.Option(help="Training configuration (YAML), see training/configs.")],
+    config: Annotated[Path, typer.Option(readable=False, help="Training configuration (YAML), see training/configs.")],
     data: Annotated[Path, typer.Option(help="Pack made by 'dal-anomaly prepare'.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the run's last checkpoint.")] = False,
@@ -32,11 +32,13 @@ def train(
     with reporting.exit_with_message(reporter):
         from DALAnomalyTraining.run import train as run
 
-        run(config, data, output, resume, device, devices, until, quiet, start)
+        model = run(config, data, output, resume, device, devices, until, quiet, start)
+        if not quiet:
+            typer.echo(f"{output}: stopped, --resume goes on" if model is None else f"{model}: finished")
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="best.pt or last.pt of a run.")],
+    checkpoint: Annotated[Path, typer.Argument(readable=False, help="best.pt or last.pt of a run.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Model file, NAME.dalmodel.")],
     data: Annotated[Path, typer.Option(help="The pack that the run was trained on.")],
     config: Annotated[
@@ -56,4 +58,4 @@ def export(
         with writing_into(output.parent), writing(output):
             metadata = run(checkpoint, Pack(data), output, config)
             list_if_shipped(output)
-        reporter.result(str(output), metadata.training, f"{output}: {metadata.training}")
+        reporter.result(str(output), metadata.training, f"{output}: made of step {metadata.training['steps']}")

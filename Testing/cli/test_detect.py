@@ -666,6 +666,14 @@ def test_scan_read_without_permission_is_an_input_error(detect: Run, scan: Path,
     assert_failed(done.exit_code, done.stderr, 3, "scan.nii.gz", "permission")
 
 
+def test_reading_is_left_to_the_readers(
+    detect: Run, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Click asks the system first and ends the whole run over one of many files."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert detect(scan, "-o", tmp_path / "out").exit_code == 0
+
+
 def test_scan_with_nothing_but_background_inside_the_mask_is_refused(
     detect: Run, scan: Path, phantom: Volume, tmp_path: Path
 ) -> None:

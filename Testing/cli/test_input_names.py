@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from DALAnomalyCLI.cohort_summary import input_name
 from DALAnomalyCLI.input_names import stem_of, unique_stems
 
 
@@ -39,6 +41,18 @@ def test_stems_are_unique_also_where_case_does_not_count() -> None:
     paths = [Path("a/scan.nii"), Path("a/scan.nii"), Path("a/SCAN.mha"), Path("b/other.nii")]
     assert unique_stems(paths) == ["scan", "scan_2", "SCAN_3", "other"]
     assert unique_stems(paths, taken=["Scan", "other"]) == ["scan_2", "scan_3", "SCAN_4", "other_2"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_links_give_their_own_names(tmp_path: Path) -> None:
+    (tmp_path / "objects").mkdir()
+    (tmp_path / "objects" / "MD5E-s529.nii").touch()
+    paths = [tmp_path / f"sub-{number}" / "T1.nii" for number in (1, 2)]
+    for path in paths:
+        path.parent.mkdir()
+        path.symlink_to(tmp_path / "objects" / "MD5E-s529.nii")
+    assert unique_stems(paths) == ["sub-1_T1", "sub-2_T1"]
+    assert input_name(paths[0]) == str(paths[0])
 
 
 def test_names_stay_short_enough_for_file_systems() -> None:

@@ -43,6 +43,19 @@ def test_a_model_appears_when_the_last_step_is_done(
     assert exported == [(checkpoint, run / "model.dalmodel")]
 
 
+def test_the_model_of_a_finished_run_is_left_alone(
+    toy_pack_folder: Path, tmp_path: Path, write_config: Callable[..., Path], exported: list[tuple[Path, Path]]
+) -> None:
+    """It may have been calibrated since."""
+    config, run = write_config(stages=STAGES), tmp_path / "run"
+    assert train(config, toy_pack_folder, run, accelerator="cpu", until=1, quiet=True) is None
+    model = train(config, toy_pack_folder, run, resume=True, accelerator="cpu", quiet=True)
+    assert model == run / "model.dalmodel"
+    model.touch()
+    assert train(config, toy_pack_folder, run, resume=True, accelerator="cpu", quiet=True) == model
+    assert len(exported) == 1
+
+
 @pytest.mark.parametrize("has_best", [True, False])
 def test_the_best_checkpoint_is_exported_where_there_is_one(
     toy_pack_folder: Path,

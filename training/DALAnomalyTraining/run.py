@@ -23,8 +23,10 @@ def train(
     until: int | None = None,
     quiet: bool = False,
     start: Path | None = None,
-) -> None:
+) -> Path | None:
     """Train as `config` says on the pack `data`, keep everything in `output`, and export its best model there.
+
+    A finished run that is resumed keeps its model, which may have been calibrated since.
 
     Args:
         config: YAML, see `training_config`.
@@ -36,6 +38,9 @@ def train(
         until: Stop after this many steps of the whole run.
         quiet: No progress bar.
         start: Checkpoint of another run, or model file, whose weights and landmarks this one begins with.
+
+    Returns:
+        The model of the finished run; None if it is not finished.
 
     Raises:
         DeviceError: There is no such device.
@@ -52,9 +57,11 @@ def train(
     pack = Pack(data)
     trainer = Trainer(load_training_config(config), pack, output, Hardware(device.type, devices))
     with writing(output):
-        trainer.fit(resume, until, quiet, start)
-        finished = trainer.step >= trainer.config.steps
-        if finished and trainer.fabric.is_global_zero:
-            best = output / "best.pt"
+        done = trainer.fit(resume, until, quiet, start)
+        if trainer.step < trainer.config.steps:
+            return None
+        best, model = output / "best.pt", output / "model.dalmodel"
+        if trainer.fabric.is_global_zero and (done or not model.exists()):
             # a run that only ever collapsed has no best
-            export(best if best.exists() else output / "last.pt", pack, output / "model.dalmodel")
+            export(best if best.exists() else output / "last.pt", pack, model)
+    return model

@@ -148,8 +148,8 @@ class Trainer:
 
     def fit(
         self, resume: bool = False, until: int | None = None, quiet: bool = False, start: Path | None = None
-    ) -> None:
-        """Train to the end, or to step `until`.
+    ) -> int:
+        """Train to the end, or to step `until`; returns how many steps that were.
 
         Args:
             resume: Continue from the run's last checkpoint, step-exactly.
@@ -160,7 +160,7 @@ class Trainer:
         self._start(resume, start)
         log = RunLog(self.run, self.step) if self.fabric.is_global_zero else None
         validation = Validation(self.held_out, self.landmarks, self.config.validation_subjects)
-        last = self.config.steps if until is None else min(until, self.config.steps)
+        first, last = self.step, self.config.steps if until is None else min(until, self.config.steps)
         saved = time.monotonic()
         with (
             tqdm(total=self.config.steps, initial=self.step, disable=quiet or log is None, mininterval=2.0) as bar,
@@ -180,6 +180,7 @@ class Trainer:
                 if time.monotonic() - saved > 60 * self.config.checkpoint_minutes or self.step == last:
                     self._save("last.pt")
                     saved = time.monotonic()
+        return self.step - first
 
     def _start(self, resume: bool, start: Path | None) -> None:
         path = self.run / "last.pt"
