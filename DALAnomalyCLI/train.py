@@ -32,9 +32,7 @@ def train(
     with reporting.exit_with_message(reporter):
         from DALAnomalyTraining.run import train as run
 
-        model = run(config, data, output, resume, device, devices, until, quiet, start)
-        if not quiet:
-            typer.echo(f"{output}: stopped, --resume goes on" if model is None else f"{model}: finished")
+        run(config, data, output, resume, device, devices, until, quiet, start)
 
 
 def export(

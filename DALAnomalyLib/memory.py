@@ -1,4 +1,4 @@
-"""When memory does not suffice, whoever asked for it."""
+"""What is said when memory runs out, on the GPU or on the CPU."""
 
 from __future__ import annotations
 
@@ -38,5 +38,9 @@ def enough_memory(purpose: str) -> Iterator[None]:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        msg = f"there is not enough memory {purpose}; close other programs, or take another computer"
-        raise DeviceError(msg) from error
+        raise not_enough_memory(purpose) from error
+
+
+def not_enough_memory(purpose: str) -> DeviceError:
+    """The error for the user; `purpose` as in `enough_memory`."""
+    return DeviceError(f"there is not enough memory {purpose}; close other programs, or take another computer")

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from DALAnomalyLib.errors import DeviceError
-from DALAnomalyLib.memory import is_out_of_memory
+from DALAnomalyLib.memory import is_out_of_memory, not_enough_memory
 
 _Result = TypeVar("_Result")
 
@@ -61,8 +60,7 @@ def first_that_fits(
             if not is_out_of_memory(error):
                 raise
             if number == len(attempts) - 1:
-                msg = f"there is not enough memory {attempt}; close other programs, or take another computer"
-                raise DeviceError(msg) from error
+                raise not_enough_memory(str(attempt)) from error
             say(f"there is not enough memory {attempt}; trying again {attempts[number + 1]}")
         _release_memory()  # here, where the error no longer holds what the work had made
     msg = "no attempt was given"

@@ -44,15 +44,20 @@ def test_a_model_appears_when_the_last_step_is_done(
 
 
 def test_the_model_of_a_finished_run_is_left_alone(
-    toy_pack_folder: Path, tmp_path: Path, write_config: Callable[..., Path], exported: list[tuple[Path, Path]]
+    toy_pack_folder: Path,
+    tmp_path: Path,
+    write_config: Callable[..., Path],
+    exported: list[tuple[Path, Path]],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """It may have been calibrated since."""
     config, run = write_config(stages=STAGES), tmp_path / "run"
-    assert train(config, toy_pack_folder, run, accelerator="cpu", until=1, quiet=True) is None
-    model = train(config, toy_pack_folder, run, resume=True, accelerator="cpu", quiet=True)
-    assert model == run / "model.dalmodel"
-    model.touch()
-    assert train(config, toy_pack_folder, run, resume=True, accelerator="cpu", quiet=True) == model
+    train(config, toy_pack_folder, run, accelerator="cpu", until=1)
+    assert capsys.readouterr().out.splitlines()[-1] == f"{run}: stopped at step 1, --resume goes on"
+    train(config, toy_pack_folder, run, resume=True, accelerator="cpu")
+    (run / "model.dalmodel").touch()
+    train(config, toy_pack_folder, run, resume=True, accelerator="cpu")
+    assert capsys.readouterr().out.splitlines()[-1] == f"{run / 'model.dalmodel'}: finished"
     assert len(exported) == 1
 
 

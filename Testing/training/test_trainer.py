@@ -534,16 +534,27 @@ def result(precision: float, agreement: float = 1.0) -> ValidationResult:
     return ValidationResult(figures, [])
 
 
+@pytest.fixture
+def validating(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[ValidationResult]]:
+    """Let validations have these results, one after another; returns those that are left."""
+
+    def answer(*results: ValidationResult) -> list[ValidationResult]:
+        left = list(results)
+        monkeypatch.setattr(Validation, "__call__", lambda self, network: left.pop(0))
+        monkeypatch.setattr(trainer_module, "save_montage", lambda *_: None)
+        return left
+
+    return answer
+
+
 def test_the_best_checkpoint_is_the_most_precise_that_has_not_collapsed(
     toy_pack: Pack,
     tmp_path: Path,
     write_config: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
+    validating: Callable[..., list[ValidationResult]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    results = [result(0.2), result(0.9, agreement=0.1), result(0.5), result(0.3)]
-    monkeypatch.setattr(Validation, "__call__", lambda self, network: results.pop(0))
-    monkeypatch.setattr(trainer_module, "save_montage", lambda *_: None)
+    results = validating(result(0.2), result(0.9, agreement=0.1), result(0.5), result(0.3))
     run = tmp_path / "run"
     trainer = trained(write_config(stages=FIRST_STEPS, validate_every=1), toy_pack, run)
     assert results == []
@@ -559,11 +570,9 @@ def test_a_resumed_run_knows_what_was_best_and_what_it_began_with(
     finished_run: Any,
     tmp_path: Path,
     write_config: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
+    validating: Callable[..., list[ValidationResult]],
 ) -> None:
-    results = [result(0.5), result(0.3)]
-    monkeypatch.setattr(Validation, "__call__", lambda self, network: results.pop(0))
-    monkeypatch.setattr(trainer_module, "save_montage", lambda *_: None)
+    results = validating(result(0.5), result(0.3))
     config, run = load_training_config(write_config(stages=FIRST_STEPS, validate_every=2)), tmp_path / "run"
     Trainer(config, toy_pack, run, Hardware("cpu")).fit(until=2, quiet=True, start=finished_run.folder / "last.pt")
     resumed = Trainer(config, toy_pack, run, Hardware("cpu"))
@@ -580,22 +589,14 @@ def test_what_is_validated_is_the_average(toy_pack: Pack, tmp_path: Path, write_
     assert trainer.validated_network is trainer.average.network
 
 
-def test_the_best_of_an_earlier_run_that_saved_nothing_else_is_not_taken_for_this_ones(
-    toy_pack: Pack,
-    finished_run: Any,
-    tmp_path: Path,
-    write_config: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
+def test_the_best_of_a_run_that_saved_nothing_else_is_not_overwritten_or_taken_for_another_runs(
+    toy_pack: Pack, finished_run: Any, tmp_path: Path
 ) -> None:
-    """Stopped between its first validation and its first `last.pt`, a run cannot be resumed, only begun anew."""
-    monkeypatch.setattr(Validation, "__call__", lambda self, network: result(0.9, agreement=0.1))  # collapsed
-    monkeypatch.setattr(trainer_module, "save_montage", lambda *_: None)
-    run = tmp_path / "run"
-    run.mkdir()
-    shutil.copy(finished_run.folder / "last.pt", run / "best.pt")
-    config = load_training_config(write_config(stages=FIRST_STEPS, validate_every=2))
-    Trainer(config, toy_pack, run, Hardware("cpu")).fit(quiet=True)
-    assert not (run / "best.pt").exists()
+    """As a run leaves it that is stopped between its first validation and its first `last.pt`."""
+    shutil.copy(finished_run.folder / "last.pt", tmp_path / "best.pt")
+    with pytest.raises(OutputError, match="already holds a training run"):
+        trained(finished_run.config, toy_pack, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
 
 
 TISSUES_ALONE = dict.fromkeys(term_names(), 0.0) | {"tissue_cross_entropy": 1.0}

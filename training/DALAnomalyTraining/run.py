@@ -23,7 +23,7 @@ def train(
     until: int | None = None,
     quiet: bool = False,
     start: Path | None = None,
-) -> Path | None:
+) -> None:
     """Train as `config` says on the pack `data`, keep everything in `output`, and export its best model there.
 
     A finished run that is resumed keeps its model, which may have been calibrated since.
@@ -36,11 +36,8 @@ def train(
         accelerator: auto, cpu or cuda.
         devices: Processes.
         until: Stop after this many steps of the whole run.
-        quiet: No progress bar.
+        quiet: No progress bar and no last word.
         start: Checkpoint of another run, or model file, whose weights and landmarks this one begins with.
-
-    Returns:
-        The model of the finished run; None if it is not finished.
 
     Raises:
         DeviceError: There is no such device.
@@ -58,10 +55,12 @@ def train(
     trainer = Trainer(load_training_config(config), pack, output, Hardware(device.type, devices))
     with writing(output):
         done = trainer.fit(resume, until, quiet, start)
-        if trainer.step < trainer.config.steps:
-            return None
+        finished = trainer.step >= trainer.config.steps
+        if not trainer.fabric.is_global_zero:
+            return
         best, model = output / "best.pt", output / "model.dalmodel"
-        if trainer.fabric.is_global_zero and (done or not model.exists()):
+        if finished and (done or not model.exists()):
             # a run that only ever collapsed has no best
             export(best if best.exists() else output / "last.pt", pack, model)
-    return model
+    if not quiet:
+        print(f"{model}: finished" if finished else f"{output}: stopped at step {trainer.step}, --resume goes on")

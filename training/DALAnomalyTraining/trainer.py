@@ -190,8 +190,12 @@ class Trainer:
         if resume:
             self._load(path)
             return
-        if path.exists():
-            msg = f"{self.run} already holds a training run; add --resume to continue it or choose another folder"
+        # best.pt alone is of a run that was stopped early, and would be exported as this one's
+        if any((self.run / name).exists() for name in ("last.pt", "best.pt")):
+            msg = (
+                f"{self.run} already holds a training run; add --resume to continue it, remove it or choose another "
+                "folder"
+            )
             raise OutputError(msg)
         if start is None:
             self.landmarks = self.pairs.learn_landmarks(self.config.landmark_subjects)
@@ -201,7 +205,6 @@ class Trainer:
             self.run.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(to_dictionary(self.config), sort_keys=False)
             (self.run / "config.yaml").write_text(text, encoding="utf-8")
-            (self.run / "best.pt").unlink(missing_ok=True)  # of a run that ended before it saved how far it was
         self.fabric.barrier()
 
     def _train_step(self, stage: Stage, begin: int) -> dict[str, float]:
