@@ -9,6 +9,7 @@ import typer
 
 from DALAnomalyCLI import option, reporting
 from DALAnomalyLib.job.result_folder import result_folder
+from DALAnomalyLib.wording import counted
 
 
 def build_atlas(
@@ -56,4 +57,4 @@ def build_atlas(
                 command=command,
             )
         summary = {"subjects": len(subjects), "bytes": size}
-        reporter.result(str(output), summary, f"{output}: {len(subjects)} subjects, {size / 2**20:.2f} MiB")
+        reporter.result(str(output), summary, f"{output}: {counted(len(subjects), 'subject')}, {size / 2**20:.2f} MiB")

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from DALAnomalyCLI import option, reporting
-from DALAnomalyCLI.evaluation_cases import REQUIRED_COLUMNS, Case, for_each_case, read_cases, read_inputs
+from DALAnomalyCLI.evaluation_cases import (
+    REQUIRED_COLUMNS,
+    Case,
+    check_sequences,
+    for_each_case,
+    read_cases,
+    read_inputs,
+)
 from DALAnomalyCLI.model_output import check_model_output
 from DALAnomalyCLI.reporting import Reporter
 from DALAnomalyLib.calibration import TARGETS_ML
@@ -21,6 +28,7 @@ from DALAnomalyLib.job.interruption import cancel_on_signals
 from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
 from DALAnomalyLib.job.result_folder import writing, writing_into
 from DALAnomalyLib.progress import CancelToken
+from DALAnomalyLib.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -130,6 +138,7 @@ def run_calibrate(options: CalibrateOptions, reporter: Reporter) -> int:
     cases = _healthy_cases(options.cases)
     check_model_output(options.output, options.force)
     model = load_model(options.model)
+    check_sequences(cases, model.metadata.landmarks, options.cases)
     token = CancelToken()
     with cancel_on_signals(token), writing_into(options.output.parent):
         detector = options.preprocessing.load_detector(options.model, options.device)
@@ -206,17 +215,17 @@ def _fit_sequences(
         scans = [scan for scan in looked_at if scan.sequence == sequence]
         warned = sum(bool(scan.warnings) for scan in scans)
         lost = sum(case.sequence in (sequence, AUTOMATIC) for case in failed)
-        remarks = [f"{lost} of the scans could not be scored and are left out"] if lost else []
+        remarks = [f"{counted(lost, 'scan')} could not be scored and took no part"] if lost else []
         if warned:
-            fate = "are left out" if options.leave_out_warned else "take part"
-            remarks.append(f"{warned} of the {len(scans)} scans came with warnings and {fate}")
+            fate = "took no part" if options.leave_out_warned else "took part"
+            remarks.append(f"{warned} of {counted(len(scans), 'scan')} came with warnings and {fate}")
         setting = [scan.shown for scan in scans if not (options.leave_out_warned and scan.warnings)]
         if setting:
             fitted[sequence] = _fitted(sequence, setting, detector, options, tuple(remarks))
     if not fitted:
         msg = (
-            f"{options.cases}: all of the {len(looked_at)} scans came with warnings, and none is left to set "
-            "thresholds by; look at what is warned of, or calibrate without --leave-out-warned"
+            f"{options.cases}: no scan came without warnings, and none is left to set thresholds by; look at what is "
+            "warned of, or calibrate without --leave-out-warned"
         )
         raise InputError(msg)
     return fitted

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,18 +21,19 @@ from DALAnomalyCLI.preprocessing_files import (
     write_quality_file,
 )
 from DALAnomalyCLI.reporting import Reporter
-from DALAnomalyLib.errors import CancelledError, DALAnomalyError, OutputError, UsageError
+from DALAnomalyLib.errors import CancelledError, DALAnomalyError, ModelFileError, OutputError, UsageError
 from DALAnomalyLib.job.failures import one_line
 from DALAnomalyLib.job.findings_table import write_findings
 from DALAnomalyLib.job.interruption import cancel_on_signals
-from DALAnomalyLib.job.manifest import RESEARCH_USE, describe_input, shown_name
+from DALAnomalyLib.job.manifest import RESEARCH_USE, describe_input, plain, shown_name
 from DALAnomalyLib.job.memory_ladder import Attempt
 from DALAnomalyLib.job.outcome import Outcome
 from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
 from DALAnomalyLib.job.request import DetectionRequest
 from DALAnomalyLib.job.result_layout import MANIFEST_FILE, ResultLayout
-from DALAnomalyLib.job.run import FinishedRun, Listener, LoadDetector, load_detector, run_detection
+from DALAnomalyLib.job.run import FinishedRun, Listener, LoadDetector, load_detector, run_detection, wishes
 from DALAnomalyLib.progress import CancelToken
+from DALAnomalyLib.wording import counted
 
 if TYPE_CHECKING:
     from DALAnomalyLib.detector import Detector
@@ -167,8 +169,9 @@ def run_detect(
         for request in options.requests:
             try:
                 token.raise_if_cancelled()
-                if options.skip_existing and _is_done(request, token):
-                    reporter.note(f"{request.scan}: done before, in {request.output}")
+                record = _done_before(request, token) if options.skip_existing else None
+                if record is not None:
+                    reporter.note(f"{request.scan}: done before, in {request.output}{_otherwise(record, request)}")
                 else:
                     _detect_one(request, options, model, reporter, token)
                 done += 1
@@ -177,8 +180,10 @@ def run_detect(
                 if isinstance(error, BrokenPipeError):
                     raise
                 codes.append(reporter.error(str(request.scan), error))
+                if isinstance(error, CancelledError | KeyboardInterrupt):
+                    break
                 failed += 1
-                if model.failed or isinstance(error, CancelledError | KeyboardInterrupt):
+                if model.failed:
                     break
                 failure = error
             if summary is not None:
@@ -199,20 +204,36 @@ def _note(summary: CohortSummary, request: DetectionRequest, failure: Exception 
         summary.failed(request.output, request.scan, one_line(failure))
 
 
-def _is_done(request: DetectionRequest, token: CancelToken) -> bool:
-    """Whether a result of this very scan lies where it would be written."""
+def _done_before(request: DetectionRequest, token: CancelToken) -> dict[str, Any] | None:
+    """The manifest of a result of this very scan that lies where it would be written."""
     from DALAnomalyLib.volume_io import series_to_read
 
     if not (request.output / FINDINGS_FILE).is_file():
-        return False
+        return None
     try:
         series = series_to_read(request.scan, request.preprocessing.series, request.sequence, token)
-        record = json.loads((request.output / MANIFEST_FILE).read_text(encoding="utf-8"))
-        return bool(record["input"]["sha256"] == describe_input(request.scan, series)["sha256"])
+        record: dict[str, Any] = json.loads((request.output / MANIFEST_FILE).read_text(encoding="utf-8"))
+        return record if record["input"]["sha256"] == describe_input(request.scan, series)["sha256"] else None
     except CancelledError:
         raise
     except (OSError, ValueError, KeyError, TypeError, DALAnomalyError):  # no result, none of ours, no scan
-        return False
+        return None
+
+
+def _otherwise(record: Mapping[str, Any], request: DetectionRequest) -> str:
+    """How the result of a manifest was asked for otherwise than now; the device does not count."""
+    from DALAnomalyLib.model_store import model_digest
+
+    differences = ["another model"]
+    with suppress(ModelFileError):
+        if record["model"]["sha256"] == model_digest(request.model):
+            differences.clear()
+    now, then = plain(wishes(request)), record["requested"]
+    if any(then.get(name) != value for name, value in now.items() if name != "device"):
+        differences.append("other options")
+    if not differences:
+        return ""
+    return f" (with {' and '.join(differences)}; --force in the place of --skip-existing does it anew)"
 
 
 class _LoadedOnce:
@@ -281,12 +302,23 @@ def _summary(finished: FinishedRun) -> dict[str, Any]:
     return {**finished.summary(), "findings": findings}
 
 
+def _reservations(finished: FinishedRun) -> list[str]:
+    """Why the model's own threshold may not keep false findings as rare here as it was set for."""
+    if finished.request.threshold is not None:
+        return []
+    if finished.calibration is None:
+        return ["not calibrated on healthy scans for this score and sign"]
+    if not finished.calibration["about"]["same_preprocessing"]:
+        return ["calibrated with other preprocessing; `dal-anomaly calibrate` sets it for yours"]
+    return []
+
+
 def _text(finished: FinishedRun) -> str:
     """The result for people: what was found, where it lies, where the files are."""
     detection = finished.detection
     count, volume = len(detection.findings), sum(finding.volume_ml for finding in detection.findings)
     lines = [
-        f"{finished.request.scan.name}: {count} finding{'' if count == 1 else 's'}, {volume:.1f} ml"
+        f"{finished.request.scan.name}: {counted(count, 'finding')}, {volume:.1f} ml"
         f" ({detection.sequence}, threshold {detection.threshold:.3g}, {finished.seconds:.0f} s)"
     ]
     for finding in detection.findings[:_FINDINGS_SHOWN]:
@@ -297,4 +329,5 @@ def _text(finished: FinishedRun) -> str:
     if count > _FINDINGS_SHOWN:
         lines.append(f"  ... and {count - _FINDINGS_SHOWN} more in findings.csv")
     lines += [f"  warning: {warning}" for warning in detection.warnings]
+    lines += [f"  threshold: {reservation}" for reservation in _reservations(finished)]
     return "\n".join([*lines, f"  -> {finished.request.output}", f"  {RESEARCH_USE}"])

@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 
 from DALAnomalyCLI import option, reporting
-from DALAnomalyCLI.evaluation_cases import ALL, REQUIRED_COLUMNS, for_each_case, read_cases
+from DALAnomalyCLI.evaluation_cases import ALL, REQUIRED_COLUMNS, check_sequences, for_each_case, read_cases
 from DALAnomalyCLI.evaluation_measures import Group, Row, case_metrics, groups_of, measure
 from DALAnomalyCLI.evaluation_preset_table import preset_rows
-from DALAnomalyCLI.evaluation_report import draw_curves, shown_tables, write_table
+from DALAnomalyCLI.evaluation_report import LEGEND, LEGEND_OF_PRESETS, draw_curves, shown_tables, write_table
 from DALAnomalyCLI.evaluation_scores import ScoredCase, score_case
 from DALAnomalyCLI.reporting import Reporter
 from DALAnomalyLib.job import manifest
@@ -97,6 +97,7 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter) -> int:
         result_folder(options.output, RESULT_FILES, options.force) as folder,
     ):
         detector = options.preprocessing.load_detector(options.model, options.device)
+        check_sequences(cases, detector.metadata.landmarks, options.cases)
         scored, failures = for_each_case(
             cases,
             lambda case: score_case(detector, case, options.sign, token, options.preprocessing),
@@ -138,6 +139,7 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter) -> int:
         token.raise_if_cancelled()
     summary = {"output": str(options.output), "metrics": manifest.plain(rows), "presets": manifest.plain(presets)}
     reporter.result(str(options.cases), summary, shown_tables(rows, presets))
+    reporter.note(f"{LEGEND}; {LEGEND_OF_PRESETS}" if presets else LEGEND)
     reporter.note(f"{len(scored)} of {len(cases)} cases done, {len(failures)} failed -> {options.output}")
     return failures[0].code if failures else 0
 

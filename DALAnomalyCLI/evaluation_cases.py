@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from DALAnomalyCLI.option import sequence_name
 from DALAnomalyCLI.reporting import Reporter
-from DALAnomalyLib.errors import CancelledError, InputError
+from DALAnomalyLib.errors import CancelledError, InputError, UsageError
 from DALAnomalyLib.job.csv_table import TableRow, read_table
 from DALAnomalyLib.job.failures import one_line
 from DALAnomalyLib.progress import CancelToken
@@ -81,7 +82,23 @@ def _case(row: TableRow, path: Path) -> Case:
     if values["dataset"].casefold() == ALL:
         msg = f'{path}: line {row.line} has the dataset "{values["dataset"]}", which stands for all cases; rename it'
         raise InputError(msg)
-    return Case(values["subject"], values["dataset"], values["sequence"], image, lesion, mask)
+    return Case(values["subject"], values["dataset"], sequence_name(values["sequence"]), image, lesion, mask)
+
+
+def check_sequences(cases: Sequence[Case], known: Collection[str], path: Path) -> None:
+    """Refuse a table with a sequence that the model does not know, before the first case costs time.
+
+    Raises:
+        InputError: names the first such row's subject.
+    """
+    from DALAnomalyLib.preprocessing.sequence import check_sequence
+
+    for case in cases:
+        try:
+            check_sequence(case.sequence, known)
+        except UsageError as error:
+            msg = f"{path}: {case.subject}: {error}"
+            raise InputError(msg) from None
 
 
 class Failure(NamedTuple):

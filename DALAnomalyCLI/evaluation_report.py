@@ -44,12 +44,17 @@ _SHOWN_PRESETS = {
     "healthy_mean_findings": "FP n",
     "dice": "Dice",
     "best_dice": "best",
-    "mean_false_positive_ml": "FP ml",
+    "mean_false_positive_ml": "out ml",
     "lesions_below_1_ml": "<1",
     "lesions_1_to_10_ml": "1-10",
     "lesions_above_10_ml": ">10 ml",
 }
 """The same for the rows of presets: healthy scans first, then scans with lesions and how many of them are hit."""
+LEGEND = (
+    "Dice: at the best single threshold, /case: mean of each case's own best, @thr: at the model's threshold; "
+    "RE_N, RE_A: difference to the pseudo-healthy image outside and in lesions; FP: findings in healthy scans"
+)
+LEGEND_OF_PRESETS = "of presets, best: Dice at the best threshold; out ml: marked outside lesions; then lesions hit"
 _SHOWN_LEFT = ("dataset", "sequence", "score", "preset")
 _CURVE_COLOURS = ("#0a7d77", "#3b6fb6", "#8a5fb0", "#d1711f")
 _MOST_PANELS = 12

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Scores: TypeAlias = npt.NDArray[np.float32]
 Labels: TypeAlias = npt.NDArray[np.bool_]
+_LARGEST_SHARE = 0.8
+"""More of a brain is no lesion."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +112,10 @@ def score_case(
     brain = first.brain_mask.array > 0
     if lesion is None:
         lesion = np.zeros(brain.shape, dtype=bool)
+    share = float(np.mean(lesion[brain]))
+    if share > _LARGEST_SHARE:
+        msg = f"{case.lesion}: marks {share:.0%} of the brain; name a mask of the lesion, not a scan or a brain mask"
+        raise InputError(msg)
     voxel_ml = scan.grid.voxel_volume_ml
     normal, abnormal = _reconstruction_errors(scan, first, brain, lesion)
     return ScoredCase(

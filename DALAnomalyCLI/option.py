@@ -10,8 +10,16 @@ import typer
 from DALAnomalyLib.configuration import STEPS
 from DALAnomalyLib.job.preprocessing_options import BACKENDS, EXTRACTIONS, PREPROCESSED
 
+_SEQUENCES = {"auto": "auto", "t1": "T1", "t1w": "T1", "t2": "T2", "t2w": "T2"}
+
+
+def sequence_name(text: str) -> str:
+    """A sequence as the model calls it, however it is written (BIDS says T1w); names we do not know stay."""
+    return _SEQUENCES.get(text.casefold(), text)
+
+
 # The scan and the model
-Sequence = Annotated[str, typer.Option(help="auto, T1 or T2.")]
+Sequence = Annotated[str, typer.Option(help="auto, T1 or T2.", callback=sequence_name)]
 Series = Annotated[int | None, typer.Option(help="Number of the series in a DICOM folder; see `dal-anomaly series`.")]
 # `readable=False`: whether a file may be read our readers say; Click would end a run over one of many inputs.
 BrainMask = Annotated[Path | None, typer.Option(readable=False, help="Brain mask on the scan's own grid.")]

@@ -10,6 +10,7 @@ import typer
 from DALAnomalyCLI import option, reporting
 from DALAnomalyLib.errors import OutputError, UsageError
 from DALAnomalyLib.job.result_folder import writing, writing_into
+from DALAnomalyLib.wording import counted
 
 
 def prepare(
@@ -84,7 +85,7 @@ def prepare(
             reporter.notice(str(output), f"skipped {subject.name}: {reason}")
         count, left_out = len(prepared.packed), len(prepared.skipped)
         summary = {"subjects": count, "skipped": left_out, "bytes": prepared.size}
-        text = f"{output}: {count} subjects, {prepared.size / 2**20:.1f} MiB"
+        text = f"{output}: {counted(count, 'subject')}, {prepared.size / 2**20:.1f} MiB"
         if left_out:
             text += f"; {left_out} skipped, see {output / SKIPPED_FILE}"
         reporter.result(str(output), summary, text)

@@ -21,6 +21,7 @@ from DALAnomalyLib.errors import InputError, UsageError
 from DALAnomalyLib.findings_forest import FindingsForest
 from DALAnomalyLib.scoring.score_config import ScoreConfig
 from DALAnomalyLib.volume import Volume
+from DALAnomalyLib.wording import counted
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -141,7 +142,7 @@ def fit(scans: Sequence[FalsePositives], settings: CalibrationSettings) -> Seque
     """
     highest = max((float(scan.thresholds[0]) for scan in scans if scan.thresholds.size), default=0.0)
     if highest <= 0:
-        msg = f"{len(scans)} healthy scans without any score above 0; give healthy scans of this sequence"
+        msg = f"{counted(len(scans), 'healthy scan')} without any score above 0; give healthy scans of this sequence"
         raise InputError(msg)
     known_from = max(scan.known_from for scan in scans)
     lowest = known_from or min(float(scan.thresholds[-1]) for scan in scans if scan.thresholds.size)
@@ -163,7 +164,9 @@ def fit(scans: Sequence[FalsePositives], settings: CalibrationSettings) -> Seque
             false_positives_per_scan=_short(counts[:, place].mean()),
         )
         if target * len(scans) < settings.minimum_finding_ml:
-            warnings.append(f"{name}: {target:g} ml per scan is less than one smallest finding in {len(scans)} scans")
+            warnings.append(
+                f"{name}: {target:g} ml per scan is less than one smallest finding in {counted(len(scans), 'scan')}"
+            )
         if place == levels.size - 1:
             warnings.append(f"{name}: even the lowest threshold looked at costs less than {target:g} ml per scan")
     return SequenceCalibration(
@@ -198,4 +201,6 @@ def _short(value: float) -> float:
 def _too_few(scans: int) -> list[str]:
     if scans >= FEWEST_SCANS:
         return []
-    return [f"measured on only {scans} healthy scans, and {FEWEST_SCANS} are needed for a mean to be relied on"]
+    return [
+        f"measured on only {counted(scans, 'healthy scan')}, and {FEWEST_SCANS} are needed for a mean to be relied on"
+    ]

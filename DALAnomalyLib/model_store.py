@@ -107,6 +107,15 @@ def save_model(
     return hashlib.sha256(archive.getvalue()).hexdigest()
 
 
+def model_digest(path: Path | None = None) -> str:
+    """SHA256 of a model file, or of the one that ships with the project, unread.
+
+    Raises:
+        ModelFileError: The file is missing or cannot be read.
+    """
+    return hashlib.sha256(_read(path or resource_file("Models", DEFAULT_MODEL))).hexdigest()
+
+
 def load_model(path: Path | None = None, device: torch.device | None = None) -> Model:
     """Read and check a model file; without `path`, the one that ships with the project.
 

@@ -22,7 +22,7 @@ LIBRARY_MAY_IMPORT = {"DALAnomalyLib", "numpy", "scipy", "SimpleITK", "torch"} |
 
 # The library's own order: a file or folder imports from lines above its own, a folder's files also from one another.
 LAYERS = [
-    {"errors"},
+    {"errors", "wording"},
     {"device", "file_names", "memory", "volume", "progress", "edges", "scoring"},
     {"configuration", "resources", "rigid_transform", "volume_io", "findings", "evaluation"},
     {"network", "findings_forest", "calibration", "intensity_alignment"},

@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 from DALAnomalyLib.errors import InputError
 
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
+"""What spreadsheets write where the comma is a decimal point, and for .tsv."""
+
 
 class TableRow(NamedTuple):
     """One row: its line in the file, and its values by column without the blanks around them, "" where it is short."""
@@ -34,9 +37,12 @@ def read_table(path: Path, required: Sequence[str]) -> list[TableRow]:
             names = [name.strip() for name in next(table, [])]
             missing = [name for name in required if name not in names]
             if missing:
+                first = ",".join(names)
+                separator = next((name for mark, name in _OTHER_SEPARATORS.items() if mark in first), None)
+                advice = f", not by {separator}" if separator else ""
                 msg = (
-                    f"{path}: column {', '.join(missing)} is missing. Its first line is '{','.join(names)}', but "
-                    f"has to name {', '.join(required)}, separated by commas"
+                    f"{path}: column {', '.join(missing)} is missing. Its first line is '{first}', but "
+                    f"has to name {', '.join(required)}, separated by commas{advice}"
                 )
                 raise InputError(msg)
             rows = [

@@ -40,6 +40,8 @@ class FinishedRun:
     request: DetectionRequest
     detection: Detection
     seconds: float
+    calibration: Mapping[str, Any] | None
+    """The presets that hold for the run's score and sign, as the manifest has them (`calibration.for_manifest`)."""
 
     def summary(self) -> dict[str, Any]:
         """The result for programs, without the findings, of which there can be thousands."""
@@ -100,7 +102,8 @@ def run_detection(
             write_manifest(folder, record)
         cancel.raise_if_cancelled()
     listener.progress("done", 1.0)
-    return FinishedRun(request, outcome.detection, record["times"]["seconds"])
+    calibration = record["model"].get("calibration", {}).get(outcome.detection.sequence)
+    return FinishedRun(request, outcome.detection, record["times"]["seconds"], calibration)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,11 +169,9 @@ def _detect_with(
         )
 
 
-def _record(request: DetectionRequest, inputs: _Inputs, outcome: Outcome, started: datetime) -> dict[str, Any]:
-    """Everything but the outputs' digests that the manifest says about this run."""
-    detection = outcome.detection
-    provenance = detection.provenance
-    requested = {
+def wishes(request: DetectionRequest) -> dict[str, Any]:
+    """What was asked for beside the scan and the model, as the manifest has it under `requested`."""
+    return {
         "sequence": request.sequence,
         "device": request.device,
         "mode": request.mode,
@@ -178,6 +179,12 @@ def _record(request: DetectionRequest, inputs: _Inputs, outcome: Outcome, starte
         "sign": request.sign,
         "preprocessing": asdict(request.preprocessing),
     }
+
+
+def _record(request: DetectionRequest, inputs: _Inputs, outcome: Outcome, started: datetime) -> dict[str, Any]:
+    """Everything but the outputs' digests that the manifest says about this run."""
+    detection = outcome.detection
+    provenance = detection.provenance
     result = {
         "parameters": provenance["parameters"],
         "steps": provenance["steps"],
@@ -185,7 +192,7 @@ def _record(request: DetectionRequest, inputs: _Inputs, outcome: Outcome, starte
         "warnings": detection.warnings,
         "out_of_distribution": provenance["out_of_distribution"],
     }
-    record = manifest.run_record(outcome.detector, inputs.identities, requested, result, started)
+    record = manifest.run_record(outcome.detector, inputs.identities, wishes(request), result, started)
     record["model"] = {**record["model"], **_calibration(request, outcome)}
     record["times"]["stages_seconds"] = provenance["seconds"]
     return record

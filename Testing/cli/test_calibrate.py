@@ -113,6 +113,26 @@ def test_people_see_the_presets_here_and_in_model_info(
     assert plain["calibration"]["T2"]["scans"] == SCANS
 
 
+def test_people_are_told_where_the_threshold_was_not_set_for_such_a_run(
+    run: Run, calibrate: Callable[..., Result], model_file: Path, healthy: Path, tmp_path: Path
+) -> None:
+    assert calibrate().exit_code == 0
+
+    def said(model: Path, *more: Any) -> str:
+        options = ("--sequence", "T2", "--model", model, "--device", "cpu", "--force", *more)
+        done = run("detect", healthy.parent / "scan0.nii.gz", "-o", tmp_path / "out", *options)
+        assert done.exit_code == 0, done.output
+        return "".join(line for line in done.stdout.splitlines(keepends=True) if line.startswith("  threshold: "))
+
+    uncalibrated = "  threshold: not calibrated on healthy scans for this score and sign\n"
+    new = tmp_path / "new.dalmodel"
+    assert said(new) == ""
+    assert said(new, "--sign", "typical") == said(model_file) == uncalibrated
+    other = said(new, "--skip", "none")
+    assert other.startswith("  threshold: calibrated with other preprocessing; `dal-anomaly calibrate`")
+    assert said(new, "--skip", "none", "--threshold", "0.2") == "", "it is the user's own"
+
+
 def test_calibrations_of_other_sequences_stay_and_the_own_one_is_replaced(
     calibrate: Callable[..., Result], model_file: Path, tmp_path: Path
 ) -> None:
@@ -160,7 +180,7 @@ def test_a_scan_that_fails_is_left_out_and_said(
     assert "gone.nii.gz" in done.stderr
     entry = load_model(tmp_path / "new.dalmodel").metadata.calibration["T2"]
     assert entry.scans == SCANS
-    assert entry.warnings[0] == "1 of the scans could not be scored and are left out"
+    assert entry.warnings[0] == "1 scan could not be scored and took no part"
 
 
 def test_a_scan_that_fails_is_of_its_own_sequence(
@@ -203,13 +223,13 @@ def test_what_detection_would_warn_of_is_said_and_can_be_left_out(
     assert taken.exit_code == 0, taken.output
     assert "cut off by the edge" in " ".join(message for source, message in notices(taken) if source == "odd T2")
     entry = load_model(tmp_path / "new.dalmodel").metadata.calibration["T2"]
-    assert (entry.scans, entry.warnings[0]) == (SCANS + 1, "1 of the 4 scans came with warnings and take part")
+    assert (entry.scans, entry.warnings[0]) == (SCANS + 1, "1 of 4 scans came with warnings and took part")
 
     left_out = calibrate("--json", "--force", "--leave-out-warned")
     assert left_out.exit_code == 0, left_out.output
     assert dict(notices(left_out))["odd T2"].startswith("left out: ")
     kept = load_model(tmp_path / "new.dalmodel").metadata.calibration["T2"]
-    assert kept.warnings[0] == "1 of the 4 scans came with warnings and are left out"
+    assert kept.warnings[0] == "1 of 4 scans came with warnings and took no part"
     (before,) = (json.loads(line) for line in usual.stdout.splitlines() if '"result"' in line)
     assert kept.presets["balanced"].threshold == before["calibration"]["T2"]["presets"]["balanced"]["threshold"]
 
@@ -224,7 +244,7 @@ def test_what_detection_would_warn_of_is_said_and_can_be_left_out(
     healthy.write_text("\n".join([HEADER, "odd,healthy,T2,cut.nii.gz,,", ""]), encoding="utf-8")
     none_left = calibrate("--force", "--leave-out-warned")
     assert none_left.exit_code == 3
-    assert "all of the 1 scans came with warnings" in none_left.stderr
+    assert "no scan came without warnings" in none_left.stderr
     assert load_model(tmp_path / "new.dalmodel").metadata.calibration["T2"] == kept
 
 

@@ -20,11 +20,14 @@ import pytest
 import SimpleITK as sitk
 from typer.testing import Result
 
+import DALAnomalyCLI.detect as detect_command
 from DALAnomalyCLI.cohort_summary import CohortSummary
 from DALAnomalyCLI.detect import RESULT_FILES
 from DALAnomalyLib.configuration import STEPS
-from DALAnomalyLib.errors import OutputError
+from DALAnomalyLib.errors import CancelledError, OutputError
 from DALAnomalyLib.job.findings_table import FINDING_COLUMNS
+from DALAnomalyLib.job.request import DetectionRequest
+from DALAnomalyLib.model_store import load_model, save_model
 from DALAnomalyLib.volume import Grid, Volume
 from DALAnomalyLib.volume_io import read_volume, to_sitk, write_volume
 
@@ -161,6 +164,13 @@ def test_picture_of_the_preprocessing_is_always_there(result: tuple[Path, Path])
     picture = imread(result[1] / "qc.png")
     assert picture.shape[1] > 1000
     assert picture[..., :3].std() > 0.05
+
+
+@pytest.mark.parametrize("written", ["t2", "T2w", "t2W"])
+def test_a_sequence_is_understood_however_it_is_written(detect: Run, scan: Path, tmp_path: Path, written: str) -> None:
+    assert detect(scan, "-o", tmp_path / "out", "--sequence", written).exit_code == 0
+    record = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert (record["requested"]["sequence"], record["parameters"]["sequence"]) == ("T2", "T2")
 
 
 def test_steps_are_left_out_as_asked_and_unknown_ones_refused(detect: Run, scan: Path, tmp_path: Path) -> None:
@@ -386,6 +396,46 @@ def test_what_is_done_is_left_out_when_asked(detect: Run, phantom: Volume, tmp_p
     refused = detect(*inputs, "--skip-existing", "--force", "-o", tmp_path / "out")
     assert refused.exit_code == 2
     assert "give one of them" in refused.stderr
+
+
+def test_what_was_done_otherwise_is_left_out_and_said(run: Run, scan: Path, model_file: Path, tmp_path: Path) -> None:
+    model = load_model(model_file)
+    other = tmp_path / "other.dalmodel"
+    save_model(other, replace(model.metadata, version="of another day"), model.network, model.templates)
+
+    def again(*options: Any) -> str:
+        done = run("detect", scan, "-o", tmp_path / "out", "--device", "cpu", *options)
+        assert done.exit_code == 0, done.output
+        return " ".join(done.stdout.split())
+
+    again("--model", model_file, "--sequence", "T2")
+    asked = ("--skip-existing", "--sequence", "T2")
+    assert again(*asked, "--model", model_file).endswith(f"done before, in {tmp_path / 'out'}")
+    assert "(with another model; --force" in again(*asked, "--model", other)
+    assert "(with another model; --force" in again(*asked, "--model", tmp_path / "gone.dalmodel")
+    assert "(with other options; --force" in again(*asked, "--model", model_file, "--threshold", "0.2")
+    assert "(with another model and other options;" in again(*asked, "--model", other, "--skip", "none")
+
+
+def test_an_interruption_is_no_failed_input(
+    detect: Run, phantom: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = [tmp_path / "in" / name for name in ("a.nii", "b.nii", "c.nii")]
+    inputs[0].parent.mkdir()
+    for path in inputs:
+        write_volume(phantom, path)
+    detect_one = detect_command._detect_one
+
+    def interrupted(request: DetectionRequest, *more: Any) -> None:
+        if request.scan == inputs[1]:
+            raise CancelledError("the run was cancelled")
+        detect_one(request, *more)
+
+    monkeypatch.setattr(detect_command, "_detect_one", interrupted)
+    done = detect(*inputs, "-o", tmp_path / "out")
+    assert done.exit_code == 130
+    assert "1 of 3 inputs done, 0 failed" in done.stdout
+    assert [row["folder"] for row in summary(tmp_path / "out")] == ["a"]
 
 
 def test_when_all_inputs_fail_not_even_the_folder_remains(detect: Run, tmp_path: Path) -> None:

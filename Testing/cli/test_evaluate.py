@@ -66,7 +66,9 @@ def test_blanks_around_names_and_values_do_no_harm(tmp_path: Path) -> None:
         (f"{HEADER}\ns1,ms,T2,a.nii,,\ns2,ms,,b.nii,,\n", "line 3 has no sequence"),
         (f"{HEADER}\ns1,ms\n", "line 2 has no sequence, image"),
         ("\xff\xfe".encode("latin-1"), "UTF-8"),
-        (HEADER.replace(",", ";"), "Its first line is 'subject;dataset;.*separated by commas"),
+        (HEADER.replace(",", ";"), "Its first line is 'subject;dataset;.*separated by commas, not by semicolons"),
+        (HEADER.replace(",", "\t"), "separated by commas, not by tabs"),
+        (HEADER.replace("image", "picture"), "separated by commas$"),
     ],
 )
 def test_table_that_cannot_be_used_is_refused(tmp_path: Path, content: str | bytes, words: str) -> None:
@@ -317,6 +319,30 @@ def test_case_that_fails_is_reported_and_the_others_are_measured(
     (failure,) = record["failures"]
     assert (failure["subject"], failure["dataset"], failure["kind"]) == ("s4", "ms", "InputError")
     assert "gone.nii.gz: no such file" in failure["message"]
+
+
+def test_a_sequence_that_the_model_does_not_know_is_refused_before_any_work(
+    run: Callable[..., Result], model_file: Path, cases: Path, tmp_path: Path
+) -> None:
+    with cases.open("a") as stream:
+        stream.write("s4,ms,t1W,gone.nii.gz,,\ns5,ms,FLAIR,scan.nii.gz,,\n")
+    assert [case.sequence for case in read_cases(cases)] == ["T2", "T1", "T2", "T1", "FLAIR"]
+    done = evaluate(run, model_file, cases, tmp_path / "out")
+    assert done.exit_code == 3
+    (line,) = done.stderr.splitlines()
+    assert "cases.csv: s5: unknown sequence 'FLAIR'; this model knows T1, T2" in line
+    assert names(tmp_path) == ["in"]
+
+
+def test_a_scan_or_brain_mask_in_the_place_of_the_lesion_is_refused(
+    run: Callable[..., Result], model_file: Path, cases: Path, tmp_path: Path
+) -> None:
+    with cases.open("a") as stream:
+        stream.write("s4,ms,T2,scan.nii.gz,scan.nii.gz,\n")
+    done = evaluate(run, model_file, cases, tmp_path / "out")
+    assert done.exit_code == 3
+    assert "scan.nii.gz: marks 100% of the brain; name a mask of the lesion" in done.stderr
+    assert {row["subject"] for row in read(tmp_path / "out" / "cases.csv")} == {"s1", "s2", "s3"}
 
 
 def test_an_empty_lesion_mask_makes_no_healthy_scan(

@@ -178,6 +178,7 @@ def test_few_scans_are_warned_of() -> None:
     (warning,) = fit([exponential(30)] * 9, SETTINGS).warnings
     assert "only 9 healthy scans" in warning
     assert fit([exponential(30)] * 10, SETTINGS).warnings == ()
+    assert "only 1 healthy scan, and" in fit([exponential(30)], SETTINGS).warnings[0]
 
 
 def test_a_volume_below_one_smallest_finding_in_all_scans_is_warned_of() -> None:

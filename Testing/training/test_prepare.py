@@ -370,8 +370,9 @@ def refused(action: Callable[[], object]) -> str:
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
-    assert f"{nowhere} holds no file" in refused(lambda: label_map_subjects([nowhere]))
-    assert f"{nowhere} holds no file" in refused(lambda: labelled_t1_subjects(nowhere))
+    assert f"{nowhere}: no such file or folder" in refused(lambda: label_map_subjects([nowhere]))
+    assert f"{nowhere}: no such file or folder" in refused(lambda: labelled_t1_subjects(nowhere))
+    assert f"{tmp_path} holds no file *_T1.nii.gz" in refused(lambda: labelled_t1_subjects(tmp_path))
     assert f"{nowhere} holds no pair" in refused(lambda: ixi_subjects(nowhere))
     assert f"{nowhere}/pairs.csv: cannot be read" in refused(lambda: manifest_subjects(nowhere / "pairs.csv"))
     assert f"{nowhere}/synthsr" in refused(lambda: read_priors(nowhere))
@@ -410,9 +411,18 @@ def test_manifests_that_say_too_little(tmp_path: Path, text: str, message: str) 
 def test_a_name_to_leave_out_that_nobody_has_is_refused(tmp_path: Path) -> None:
     for name in ("IXI014", "IXI016"):
         (tmp_path / f"{name}_T1.nii.gz").write_bytes(b"")
+        (tmp_path / f"{name}_labels.nii.gz").write_bytes(b"")
     assert [subject.name for subject in labelled_t1_subjects(tmp_path, ["IXI014"])] == [f"{tmp_path.name}/IXI016"]
     with pytest.raises(UsageError, match=r"has no IXI014_T1, IXI999 to leave out; .* such as IXI014"):
         labelled_t1_subjects(tmp_path, ["IXI016", "IXI999", "IXI014_T1"])
+
+
+def test_a_labelled_scan_without_its_labels_is_named_before_any_work(tmp_path: Path) -> None:
+    for name in ("IXI014_T1", "IXI014_labels", "IXI016_T1"):
+        (tmp_path / f"{name}.nii.gz").write_bytes(b"")
+    message = refused(lambda: labelled_t1_subjects(tmp_path))
+    assert "IXI016_T1.nii.gz has no IXI016_labels.nii.gz; add it or leave the scan out with --exclude IXI016" in message
+    assert len(labelled_t1_subjects(tmp_path, ["IXI016"])) == 1
 
 
 def test_files_that_are_no_brain(brain: Array, tmp_path: Path) -> None:

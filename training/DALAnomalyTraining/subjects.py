@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from DALAnomalyLib.errors import InputError, UsageError
+from DALAnomalyLib.file_names import refuse_missing
 from DALAnomalyLib.job.csv_table import read_table
 from DALAnomalyTraining.pack import Source
 
@@ -42,7 +43,7 @@ def labelled_t1_subjects(folder: Path, exclude: Iterable[str] = ()) -> list[Subj
     """Pairs NAME_T1.nii.gz and NAME_labels.nii.gz (MUSE labels) of one folder, less the names in `exclude`.
 
     Raises:
-        InputError: There is no such pair.
+        InputError: There is no such pair, or a scan without its labels.
         UsageError: `exclude` has a name that nobody there has; whom it meant would be trained on.
     """
     names = [path.name.removesuffix("_T1.nii.gz") for path in _files(folder, "*_T1.nii.gz")]
@@ -53,6 +54,14 @@ def labelled_t1_subjects(folder: Path, exclude: Iterable[str] = ()) -> list[Subj
             f"{names[0]}"
         )
         raise UsageError(msg)
+    kept = [name for name in names if name not in set(exclude)]
+    unlabelled = next((name for name in kept if not (folder / f"{name}_labels.nii.gz").exists()), None)
+    if unlabelled is not None:
+        msg = (
+            f"{folder}: {unlabelled}_T1.nii.gz has no {unlabelled}_labels.nii.gz; add it or leave the scan out with "
+            f"--exclude {unlabelled}"
+        )
+        raise InputError(msg)
     return [
         Subject(
             f"{folder.name}/{name}",
@@ -62,8 +71,7 @@ def labelled_t1_subjects(folder: Path, exclude: Iterable[str] = ()) -> list[Subj
             {"T1": folder / f"{name}_T1.nii.gz"},
             folder.name,
         )
-        for name in names
-        if name not in set(exclude)
+        for name in kept
     ]
 
 
@@ -129,6 +137,7 @@ def describe(subjects: list[Subject]) -> str:
 
 
 def _files(folder: Path, pattern: str) -> Iterator[Path]:
+    refuse_missing(folder)
     found = sorted(folder.glob(pattern))
     if not found:
         msg = f"{folder} holds no file {pattern}; check the path"

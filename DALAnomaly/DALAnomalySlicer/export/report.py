@@ -13,6 +13,7 @@ from pathlib import Path
 
 from DALAnomalyLib import __version__
 from DALAnomalyLib.job.manifest import RESEARCH_USE
+from DALAnomalyLib.wording import counted
 from DALAnomalySlicer.export.export_context import ExportContext
 from DALAnomalySlicer.export.key_images import KeyImage, key_images
 from DALAnomalySlicer.export.redaction import redacted
@@ -89,7 +90,7 @@ def _size(context: ExportContext) -> str:
 def _summary(context: ExportContext) -> str:
     kept, dismissed = context.kept_rows, context.dismissed_rows
     found = (
-        f"{_count(len(kept), 'finding')}, {sum(row.volume_ml for row in kept):.2f} ml in all" if kept else "No finding"
+        f"{counted(len(kept), 'finding')}, {sum(row.volume_ml for row in kept):.2f} ml in all" if kept else "No finding"
     )
     also = f"; {len(dismissed)} more dismissed by the user" if dismissed else ""
     return (
@@ -171,7 +172,3 @@ def _public_step(step: StepSummary) -> StepSummary:
 
 def _closing() -> str:
     return f"<footer>{_banner()}</footer>"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
