@@ -6,9 +6,12 @@ import csv
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import SoftFileLock, Timeout
 
 from DALAnomalyLib.errors import InputError, OutputError
 from DALAnomalyLib.job.csv_table import read_table
@@ -20,6 +23,9 @@ COLUMNS = (
     *("folder", "input", "status", "sequence", "threshold", "findings", "volume_ml"),
     *("seconds", "warnings", "error"),
 )
+
+_LONGEST_SECONDS = 10.0
+"""A row takes some milliseconds."""
 
 
 class CohortSummary:
@@ -72,11 +78,26 @@ class CohortSummary:
             msg = f"{self._path}: is no table of this command; move it away or choose another folder"
             raise OutputError(msg) from error
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other runs from writing between our reading and writing, also on other machines of a shared disk."""
+        # not the kind that the system frees: network file systems do not always have it, and it leaves its file behind
+        lock = SoftFileLock(self._path.with_name(f".{SUMMARY_FILE}.lock"))
+        try:
+            lock.acquire(timeout=_LONGEST_SECONDS)
+        except Timeout:  # whoever made it was killed
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.acquire(timeout=_LONGEST_SECONDS)
+        try:
+            yield
+        finally:
+            lock.release()
+
     def _note(self, folder: Path, scan: Path, figures: Mapping[str, Any]) -> None:
         row = {"folder": folder.name, "input": input_name(scan), **figures}
-        rows = self._rows() | {folder.name: row}
         part = self._path.with_name(f".{SUMMARY_FILE}.{secrets.token_hex(4)}")
-        with writing(self._path):
+        with writing(self._path), self._alone():
+            rows = self._rows() | {folder.name: row}
             try:
                 with part.open("w", newline="", encoding="utf-8") as stream:
                     table = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
