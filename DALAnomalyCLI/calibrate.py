@@ -24,6 +24,7 @@ from DALAnomalyLib.calibration import TARGETS_ML
 from DALAnomalyLib.errors import InputError, UsageError
 from DALAnomalyLib.job import manifest
 from DALAnomalyLib.job.failures import naming
+from DALAnomalyLib.job.fitting_detector import FittingDetector
 from DALAnomalyLib.job.interruption import cancel_on_signals
 from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
 from DALAnomalyLib.job.result_folder import writing, writing_into
@@ -141,14 +142,23 @@ def run_calibrate(options: CalibrateOptions, reporter: Reporter) -> int:
     check_sequences(cases, model.metadata.landmarks, options.cases)
     token = CancelToken()
     with cancel_on_signals(token), writing_into(options.output.parent):
-        detector = options.preprocessing.load_detector(options.model, options.device)
+        fitting = FittingDetector(
+            options.preprocessing,
+            options.model,
+            options.device,
+            lambda message: reporter.notice(str(options.cases), message),
+        )
         looked_at, failures = for_each_case(
-            cases, lambda case: _look_at(detector, case, options, reporter, token), "calibrate", reporter, token
+            cases,
+            lambda case: fitting.run(lambda detector: _look_at(detector, case, options, reporter, token)),
+            "calibrate",
+            reporter,
+            token,
         )
         if not looked_at:
             raise typer.Exit(failures[0].code)
         reporter.progress("calibrate", "fitting thresholds", 1.0)
-        fitted = _fit_sequences(looked_at, detector, options, [failure.case for failure in failures])
+        fitted = _fit_sequences(looked_at, fitting.detector, options, [failure.case for failure in failures])
         token.raise_if_cancelled()
         digest = _write(model, fitted, options.output)
     summary = {

@@ -19,6 +19,7 @@ from DALAnomalyCLI.evaluation_report import LEGEND, LEGEND_OF_PRESETS, draw_curv
 from DALAnomalyCLI.evaluation_scores import ScoredCase, score_case
 from DALAnomalyCLI.reporting import Reporter
 from DALAnomalyLib.job import manifest
+from DALAnomalyLib.job.fitting_detector import FittingDetector
 from DALAnomalyLib.job.interruption import cancel_on_signals
 from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
 from DALAnomalyLib.job.request import check_sign
@@ -96,11 +97,18 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter) -> int:
         cancel_on_signals(token),
         result_folder(options.output, RESULT_FILES, options.force) as folder,
     ):
-        detector = options.preprocessing.load_detector(options.model, options.device)
-        check_sequences(cases, detector.metadata.landmarks, options.cases)
+        fitting = FittingDetector(
+            options.preprocessing,
+            options.model,
+            options.device,
+            lambda message: reporter.notice(str(options.cases), message),
+        )
+        check_sequences(cases, fitting.detector.metadata.landmarks, options.cases)
         scored, failures = for_each_case(
             cases,
-            lambda case: score_case(detector, case, options.sign, token, options.preprocessing),
+            lambda case: fitting.run(
+                lambda detector: score_case(detector, case, options.sign, token, options.preprocessing)
+            ),
             "evaluate",
             reporter,
             token,
@@ -110,16 +118,16 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter) -> int:
             raise typer.Exit(failures[0].code)
         grouped = groups_of(scored)
         groups = [measure(*group) for group in grouped]
-        presets = _presets(grouped, groups, detector.metadata.config.score.kind)
+        presets = _presets(grouped, groups, fitting.detector.metadata.config.score.kind)
         rows = [row for group in groups for row in group.rows]
         case_rows = [row for case in scored for row in case_metrics(case)]
         record = {
             "tool": "DALAnomaly",
             "versions": manifest.versions(),
-            "model": detector.identity,
-            "device": str(detector.device),
+            "model": fitting.detector.identity,
+            "device": ", ".join(fitting.devices),
             "requested_sign": options.sign,
-            "preprocessing": asdict(options.preprocessing.over(detector.metadata.config.preprocessing)),
+            "preprocessing": asdict(options.preprocessing.over(fitting.detector.metadata.config.preprocessing)),
             "cases_sha256": table["sha256"],
             "cases_failed": len(failures),
             "failures": [failure.record for failure in failures],

@@ -18,6 +18,7 @@ from DALAnomalyCLI.preprocessing_files import (
 )
 from DALAnomalyLib.job import manifest
 from DALAnomalyLib.job.failures import naming
+from DALAnomalyLib.job.fitting_detector import FittingDetector
 from DALAnomalyLib.job.interruption import cancel_on_signals
 from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
 from DALAnomalyLib.job.result_folder import result_folder
@@ -95,12 +96,20 @@ def _preprocess(options: PreprocessOptions, reporter: reporting.Reporter) -> Non
             extraction=wishes.extraction_method,
         )
         inputs = manifest.describe_inputs(source, options.brain_mask, series, options.sequence)
-        detector = wishes.load_detector(options.model, options.device)
-        config = wishes.over(detector.metadata.config.preprocessing)
+        fitting = FittingDetector(
+            wishes, options.model, options.device, lambda message: reporter.notice(str(source), message)
+        )
+        config = wishes.over(fitting.detector.metadata.config.preprocessing)
         with naming(source):
-            prepared = detector.prepare(
-                request, config, lambda stage, part: reporter.progress(str(source), stage, 0.05 + 0.75 * part), token
+            prepared = fitting.run(
+                lambda detector: detector.prepare(
+                    request,
+                    config,
+                    lambda stage, part: reporter.progress(str(source), stage, 0.05 + 0.75 * part),
+                    token,
+                )
             )
+        detector = fitting.detector
         reporter.progress(str(source), "writing", 0.8)
         with writing_result(options.output):
             _write_volumes(folder, prepared, detector, source)

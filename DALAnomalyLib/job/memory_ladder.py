@@ -26,6 +26,11 @@ class Attempt:
     device: str
     outline_on_cpu: bool = False
 
+    @property
+    def outline_device(self) -> str | None:
+        """Where the brain is outlined, if not on `device`."""
+        return "cpu" if self.outline_on_cpu else None
+
     def __str__(self) -> str:
         """As users read it."""
         if self.device == "cpu":

@@ -65,8 +65,7 @@ class Listener:
 
 def load_detector(request: DetectionRequest, attempt: Attempt) -> Detector:
     """The detector that a request asks for, placed as the attempt says."""
-    outline_device = "cpu" if attempt.outline_on_cpu else None
-    return request.preprocessing.load_detector(request.model, attempt.device, outline_device)
+    return request.preprocessing.load_detector(request.model, attempt.device, attempt.outline_device)
 
 
 def run_detection(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import Result
 
 from DALAnomalyCLI import evaluation_report
@@ -17,7 +18,11 @@ from DALAnomalyCLI.evaluation_cases import Case, read_cases
 from DALAnomalyCLI.evaluation_measures import Group, case_metrics, groups_of, measure
 from DALAnomalyCLI.evaluation_report import draw_curves
 from DALAnomalyCLI.evaluation_scores import ScoredCase, ScoredVoxels
+from DALAnomalyLib.detector import Detector
 from DALAnomalyLib.errors import InputError
+from DALAnomalyLib.job import fitting_detector
+from DALAnomalyLib.job.memory_ladder import attempts_on
+from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
 from DALAnomalyLib.volume import Volume
 from DALAnomalyLib.volume_io import read_volume, write_volume
 
@@ -319,6 +324,29 @@ def test_case_that_fails_is_reported_and_the_others_are_measured(
     (failure,) = record["failures"]
     assert (failure["subject"], failure["dataset"], failure["kind"]) == ("s4", "ms", "InputError")
     assert "gone.nii.gz: no such file" in failure["message"]
+
+
+def test_scans_too_large_for_the_gpu_are_measured_on_the_cpu(
+    run: Callable[..., Result], model_file: Path, cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FullGpu(Detector):
+        def detect_all_scores(self, *_args: Any, **_keywords: Any) -> Any:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    load = PreprocessingOptions.load_detector
+
+    def placed(options: PreprocessingOptions, model: Path, device: str, outline_device: str | None) -> Detector:
+        detector = load(options, model, "cpu")
+        if device != "cpu":
+            detector.__class__ = FullGpu
+        return detector
+
+    monkeypatch.setattr(PreprocessingOptions, "load_detector", placed)
+    monkeypatch.setattr(fitting_detector, "attempts_on", lambda _device: attempts_on("cuda"))
+    done = evaluate(run, model_file, cases, tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.count("trying again on the CPU") == 1, "the scans after it begin there"
+    assert "3 of 3 cases done" in done.stdout
 
 
 def test_a_sequence_that_the_model_does_not_know_is_refused_before_any_work(

@@ -1,0 +1,65 @@
+"""One detector for many scans, where memory suffices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from DALAnomalyLib.device import resolve_device
+from DALAnomalyLib.job.memory_ladder import Attempt, attempts_on, first_that_fits
+from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
+
+if TYPE_CHECKING:
+    from DALAnomalyLib.detector import Detector
+
+_Result = TypeVar("_Result")
+
+
+class FittingDetector:
+    """Moves its detector down the ladder of memory when a scan does not fit; the scans after it find it there.
+
+    Attributes:
+        detector: as it lies now.
+        devices: where it has worked, in order.
+    """
+
+    detector: Detector
+
+    def __init__(
+        self, options: PreprocessingOptions, model: Path | None, device: str, say: Callable[[str], None]
+    ) -> None:
+        """Load the detector.
+
+        Args:
+            options: how scans are preprocessed.
+            model: model file; None for the shipped one.
+            device: where the networks shall run, as `resolve_device` knows it.
+            say: told, for the user, that memory ran out and what is tried next.
+
+        Raises:
+            DALAnomalyError: one of its subclasses; no such device, or the model cannot be loaded.
+        """
+        self._options, self._model, self._say = options, model, say
+        self._attempts = attempts_on(str(resolve_device(device)))
+        self._attempt: Attempt | None = None
+        self.devices: list[str] = []
+        self.run(lambda _detector: None)
+
+    def run(self, work: Callable[[Detector], _Result]) -> _Result:
+        """What `work` makes of the detector; done again with the next one where memory runs out.
+
+        Raises:
+            DeviceError: memory does not suffice anywhere.
+        """
+        return first_that_fits(self._attempts, lambda attempt: work(self._placed(attempt)), self._say)
+
+    def _placed(self, attempt: Attempt) -> Detector:
+        if attempt != self._attempt:
+            if self._attempt is not None:
+                del self.detector  # out of memory before the next one comes
+            self._attempt = None
+            self.detector = self._options.load_detector(self._model, attempt.device, attempt.outline_device)
+            self._attempt, self._attempts = attempt, self._attempts[self._attempts.index(attempt) :]
+            self.devices = list(dict.fromkeys([*self.devices, str(self.detector.device)]))
+        return self.detector
