@@ -226,9 +226,9 @@ def _otherwise(record: Mapping[str, Any], request: DetectionRequest) -> str:
 
     differences = ["another model"]
     with suppress(ModelFileError):
-        if record["model"]["sha256"] == model_digest(request.model):
+        if record.get("model", {}).get("sha256") == model_digest(request.model):
             differences.clear()
-    now, then = plain(wishes(request)), record["requested"]
+    now, then = plain(wishes(request)), record.get("requested", {})
     if any(then.get(name) != value for name, value in now.items() if name != "device"):
         differences.append("other options")
     if not differences:
