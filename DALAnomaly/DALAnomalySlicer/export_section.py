@@ -114,10 +114,16 @@ class ExportSection:
             self._ui.logText.plainText,
             {"3D Slicer": version, "last error": self._run.last_failure or "none"},
             # the scan of a run that failed has no result, and may be gone
-            [self._run.searched, *(node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLVolumeNode"))],
+            [self._run.searched, *_names_of_users()],
         )
         slicer.app.clipboard().setText(text)
         self._ui.exportLabel.text = _("Copied; it holds nothing about the patient.")
+
+
+def _names_of_users() -> list[str]:
+    """Names of scans, masks, transforms and sequence browsers: messages may hold them, and they the patient's."""
+    kinds = ("vtkMRMLVolumeNode", "vtkMRMLSegmentationNode", "vtkMRMLTransformNode", "vtkMRMLSequenceBrowserNode")
+    return [node.GetName() for kind in kinds for node in slicer.util.getNodesByClass(kind)]
 
 
 def _free(folder: Path) -> Path:

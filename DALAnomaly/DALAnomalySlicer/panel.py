@@ -12,6 +12,7 @@ from slicer.util import VTKObservationMixin
 from DALAnomalyLib.errors import DALAnomalyError
 from DALAnomalySlicer.compare_section import CompareSection
 from DALAnomalySlicer.detection_result import DetectionResult
+from DALAnomalySlicer.detection_run import RunOptions
 from DALAnomalySlicer.drawn_findings import newly_kept
 from DALAnomalySlicer.export_section import ExportSection
 from DALAnomalySlicer.findings_outline import hide_outline
@@ -50,6 +51,7 @@ class Panel(VTKObservationMixin):
         self._connection: int | None = None
         self._shown_scan: slicer.vtkMRMLScalarVolumeNode | None = None
         self._outdated = False  # whether the views show an older result of this scan
+        self._asked: RunOptions | None = None  # of the last run; the choices may change meanwhile
         self._finished: slicer.vtkMRMLScalarVolumeNode | None = None  # whose result was announced
         ui.detectButton.connect("clicked()", self.detect_or_cancel)
         ui.sampleButton.connect("clicked()", self.try_sample)
@@ -98,7 +100,8 @@ class Panel(VTKObservationMixin):
             self.run.cancel()
         elif self._torch_is_there() and self.parameters is not None:  # while it was installed, the user may have left
             self._finished = None
-            self.run.start(self.parameters.inputVolume, self.scan.options())
+            self._asked = self.scan.options()
+            self.run.start(self.parameters.inputVolume, self._asked)
 
     def try_sample(self) -> None:
         """Load the bundled scan and detect its lesion."""
@@ -142,7 +145,8 @@ class Panel(VTKObservationMixin):
 
     def _on_result(self, scan: slicer.vtkMRMLScalarVolumeNode, result: DetectionResult, seconds: float) -> None:
         nodes = update_results(scan, result, find_results(scan))
-        self.scan.remember_seconds(seconds)
+        if self._asked is not None:
+            self.scan.remember_seconds(seconds, self._asked)
         if self.parameters is None or self.parameters.inputVolume is not scan:
             show_findings(nodes, result)
             self._outdated = self._outdated or scan is self._shown_scan

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,7 @@ def process(
         device: "auto", "cpu" or "cuda:<number>".
         threshold: on the score; without one, the model's for the sequence.
         minimum_volume_ml: smaller findings are dropped; without it, the model's.
-        on_progress: called with a stage's name and the share (0 to 1) that is done.
+        on_progress: called with a stage's name and the share (0 to 1) that is done; what it raises stops the run.
         on_done: if given, `process` returns None at once, and this is called with the result or the error as soon as
             the event loop of Slicer has it.
 
@@ -88,8 +89,9 @@ def process(
         _poll_by_timer(run)
         return None
     while run.running:
-        time.sleep(_POLL_SECONDS)
-        run.poll()
+        with _stopped_by_errors(run):
+            time.sleep(_POLL_SECONDS)
+            run.poll()
     if isinstance(listener.outcome, DALAnomalyError):
         raise listener.outcome
     return listener.outcome
@@ -118,11 +120,22 @@ def _poll_by_timer(run: DetectionRun) -> None:
     import qt  # absent where Slicer's Python runs alone
 
     def poll() -> None:
-        run.poll()
+        with _stopped_by_errors(run):
+            run.poll()
         if run.running:
             qt.QTimer.singleShot(round(1000 * _POLL_SECONDS), poll)
 
     qt.QTimer.singleShot(0, poll)
+
+
+@contextmanager
+def _stopped_by_errors(run: DetectionRun) -> Iterator[None]:
+    """Leave no worker behind when the caller's own callback raises, or someone interrupts."""
+    try:
+        yield
+    except BaseException:
+        run.cancel()
+        raise
 
 
 class _Listener:

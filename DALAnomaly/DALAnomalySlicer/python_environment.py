@@ -33,7 +33,9 @@ def worker_environment() -> dict[str, str]:
     """This process' environment variables, with the library in front of the Python path."""
     path = [str(library_folder()), *filter(None, [os.environ.get("PYTHONPATH")])]
     # PYTHONSAFEPATH: `python -m` would import whatever lies in the current folder, a user's own json.py for example
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}
+    # CUDA_DEVICE_ORDER: cards numbered as the driver lists them, which is what users choose from
+    order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    return {**order, **os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}
 
 
 def worker_command(request: Path) -> list[str]:

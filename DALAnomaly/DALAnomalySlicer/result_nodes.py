@@ -22,6 +22,7 @@ from DALAnomalySlicer.heatmap_display import display_heatmap
 from DALAnomalySlicer.live_findings import LiveFindings
 from DALAnomalySlicer.node_roles import results_of
 from DALAnomalySlicer.result_builder import ResultBuilder, SegmentationLook
+from DALAnomalySlicer.scan_volume import check_scan
 from DALAnomalySlicer.segment_terms import ANOMALY, BRAIN, EDGES, TISSUES
 from DALAnomalySlicer.stored_result import read_stored_result, store_summary
 from DALAnomalySlicer.subject_folder import put_beside_scan, remove_empty_folder
@@ -79,7 +80,7 @@ def update_results(
         nodes: those to update; others are taken from what the scene holds for the scan.
 
     Raises:
-        GeometryError: the scan was replaced by one of another size since the detection began.
+        GeometryError: the scan was replaced by one of another size since the detection began, or bent or sheared.
     """
     _check_fits(scan_node, result)
     known = results_of(scan_node) | _still_there(nodes or ResultNodes())
@@ -129,8 +130,8 @@ def stored_result(scan_node: slicer.vtkMRMLScalarVolumeNode, nodes: ResultNodes)
     """A result that the scene holds, and its nodes, which follow where the scan was moved meanwhile.
 
     Raises:
-        InputError: the user has removed a node that is needed.
-        GeometryError: the scan was replaced by one of another size.
+        InputError: the user has removed a node that is needed, or it holds nothing.
+        GeometryError: the scan was replaced by one of another size, or bent or sheared.
     """
     result = read_stored_result(nodes)
     _check_fits(scan_node, result)
@@ -193,6 +194,7 @@ def _check_fits(scan_node: slicer.vtkMRMLScalarVolumeNode, result: DetectionResu
     if shape != result.score.shape:
         msg = _('"{name}" is {shape} voxels (k, j, i) but its result {result}: the scan was replaced; detect again.')
         raise GeometryError(msg.format(name=scan_node.GetName(), shape=shape, result=result.score.shape))
+    check_scan(scan_node)  # it may have come under a transform that bends or shears; nothing has been changed yet
 
 
 def _take_over_window(

@@ -51,10 +51,9 @@ class ScanSection:
         parameters = self._parameters
         return RunOptions(parameters.sequence.value, parameters.mode.value, self._device(), parameters.brainMask)
 
-    def remember_seconds(self, seconds: float) -> None:
-        """Keep how long a run took, to tell before the next one."""
-        if self._parameters is not None:
-            slicer.app.settings().setValue(self._seconds_setting(), round(seconds))
+    def remember_seconds(self, seconds: float, asked: RunOptions) -> None:
+        """Keep how long a run took, to tell before the next one of its kind."""
+        slicer.app.settings().setValue(_seconds_setting(asked.device, asked.mode), round(seconds))
 
     def refresh(self) -> None:
         """Say what will happen, or why nothing can."""
@@ -75,13 +74,11 @@ class ScanSection:
         return [*self._preflight.sentences(self._device()), *self._expected_time()]
 
     def _expected_time(self) -> list[str]:
-        seconds = slicer.app.settings().value(self._seconds_setting())
+        setting = _seconds_setting(self._device(), self._parameters.mode.value)
+        seconds = slicer.app.settings().value(setting)
         if seconds is None:
             return [_("A head takes about half a minute on two cores, less on a graphics card.")]
         return [_("The last run took {seconds} s.").format(seconds=seconds)]
-
-    def _seconds_setting(self) -> str:
-        return f"DALAnomaly/Seconds/{self._device()}/{self._parameters.mode.value}"
 
     def _device(self) -> str:
         """The chosen device where it exists; a scene may come from another machine."""
@@ -95,3 +92,7 @@ class ScanSection:
     def _on_mask_chosen(self, node: slicer.vtkMRMLDisplayableNode | None) -> None:
         if self._parameters is not None:
             self._parameters.brainMask = node
+
+
+def _seconds_setting(device: str, mode: str) -> str:
+    return f"DALAnomaly/Seconds/{device}/{mode}"

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import argparse
 import csv
+import secrets
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import TextIO
 
 import slicer
 import slicer.util
@@ -56,6 +58,9 @@ def main(arguments: Sequence[str]) -> int:
     if not scans:
         print(f"{options.input}: holds no scan; give a folder of NIfTI, NRRD or MetaImage files", file=sys.stderr)
         return 2
+    if options.input.resolve() == options.output.resolve():
+        print(f"{options.output}: holds the scans themselves; choose another folder for the results", file=sys.stderr)
+        return 2
     options.output.mkdir(parents=True, exist_ok=True)
     summary = options.output / SUMMARY
     try:
@@ -63,16 +68,20 @@ def main(arguments: Sequence[str]) -> int:
     except DALAnomalyError:
         print(f"{summary}: is no table of this script; move it away or choose another folder", file=sys.stderr)
         return 2
-    table = before if options.skip_existing else {}
-    waiting = [path for path in scans if table.get(path.name, {}).get("status") != DONE]
+    done_before = [name for name, row in before.items() if options.skip_existing and row["status"] == DONE]
+    waiting = [path for path in scans if path.name not in done_before]
     if len(waiting) < len(scans):
         print(f"{len(scans) - len(waiting)} of {len(scans)} scans were done before")
-    failures = 0
+    failures, table = 0, {}
     for row in rows(waiting, options):
         table[row.scan] = {name: "" if value is None else str(value) for name, value in asdict(row).items()}
-        write_summary(summary, table.values())  # what is done stays known whatever happens next
+        try:
+            # what is done stays known whatever happens next; another start may have written to the same folder
+            write_summary(summary, (rows_before(summary) | table).values())
+        except (OSError, DALAnomalyError) as error:  # open in a spreadsheet, say
+            say(f"{summary}: cannot be written now ({error}); the next scan tries again", sys.stderr)
         failures += row.status == FAILED
-        print(f"{row.scan}: {row.error or f'{row.findings} findings, {row.volume_ml} ml'}", flush=True)
+        say(f"{row.scan}: {row.error or f'{row.findings} findings, {row.volume_ml} ml'}")
     print(f"{len(scans) - failures} of {len(scans)} scans done, see {summary}")
     return 1 if failures else 0
 
@@ -104,12 +113,20 @@ def rows_before(summary: Path) -> dict[str, dict[str, str]]:
 
 def write_summary(summary: Path, table: Iterable[dict[str, str]]) -> None:
     """Replace the summary at once, so that it is never half written."""
-    part = summary.with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(sorted(table, key=lambda row: row["scan"]))
-    part.replace(summary)
+    part = summary.with_name(f".{SUMMARY}.{secrets.token_hex(4)}")
+    try:
+        with part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+            writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(sorted(table, key=lambda row: row["scan"]))
+        part.replace(summary)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print; names of files need not be text that can be printed."""
+    print(text.encode("utf-8", "backslashreplace").decode(), file=stream or sys.stdout, flush=True)
 
 
 def scans_in(folder: Path) -> list[Path]:

@@ -83,6 +83,41 @@ def test_another_table_is_not_replaced(tmp_path: Path, option: str) -> None:
     assert (tmp_path / "summary.csv").read_text() == "subject,age\n1,54\n"
 
 
+def test_the_folder_of_the_scans_is_none_for_results(tmp_path: Path) -> None:
+    shutil.copy(SAMPLE, tmp_path)
+    done = run_script(SCRIPT, tmp_path, tmp_path / ".." / tmp_path.name)
+    assert done.returncode == 2
+    assert "holds the scans themselves; choose another folder" in done.stderr
+    assert [entry.name for entry in tmp_path.iterdir()] == [SAMPLE.name]
+
+
+def test_rows_of_other_starts_stay_and_a_table_that_cannot_be_replaced_stops_nothing(tmp_path: Path) -> None:
+    scans, results = tmp_path / "scans", tmp_path / "results"
+    scans.mkdir()
+    results.mkdir()
+    for name in ("b.nii", "c.nii"):
+        (scans / name).write_text("no image")
+    other = "a.nii,failed,,,,1.0,,damaged"
+    header = "scan,status,sequence,findings,volume_ml,seconds,warnings,error"
+    (results / "summary.csv").write_text(f"{header}\n{other}\n", "utf-8")
+    done = run_script(SCRIPT, scans, results)
+    assert done.returncode == 1
+    assert list(summary(results)) == ["a.nii", "b.nii", "c.nii"]
+
+    # as on Windows while a spreadsheet has the table open
+    locked = tmp_path / "locked.py"
+    locked.write_text(
+        "import pathlib, runpy, sys\n"
+        "def refuse(*_): raise PermissionError(13, 'Permission denied')\n"
+        "pathlib.Path.replace = refuse\n"
+        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
+    )
+    done = run_script(locked, scans, results)
+    assert done.stderr.count("summary.csv: cannot be written now") == 2
+    assert done.stdout.splitlines()[-1].startswith("0 of 2 scans done")
+    assert [entry.name for entry in results.iterdir()] == ["summary.csv"]
+
+
 def test_an_error_in_the_script_ends_slicer(tmp_path: Path) -> None:
     (tmp_path / "scans").mkdir()
     shutil.copy(SAMPLE, tmp_path / "scans")

@@ -365,6 +365,14 @@ class ChangedMeanwhileTest(ScansTestCase):
             self.assertIn("shows nothing but noise", slicer.app.clipboard().text())
             self.assertNotIn("Doe", slicer.app.clipboard().text())
 
+    def test_diagnostics_name_no_mask_transform_or_sequence(self) -> None:
+        for kind in ("vtkMRMLSegmentationNode", "vtkMRMLBSplineTransformNode", "vtkMRMLSequenceBrowserNode"):
+            slicer.mrmlScene.AddNewNodeByClass(kind, f"Doe John {kind}")
+            self.panel.run.on_failure(f'"Doe John {kind}" is of no use here', "")
+            self.ui.diagnosticsButton.click()
+            self.assertIn("is of no use here", slicer.app.clipboard().text())
+            self.assertNotIn("Doe", slicer.app.clipboard().text())
+
     def test_a_difference_of_an_older_result_goes(self) -> None:
         self.ui.differenceButton.click()
         self.assertIn("difference", results_of(self.t1))

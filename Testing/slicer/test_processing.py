@@ -1,12 +1,14 @@
 """Detection from a script: one call, with or without callbacks."""
 
+import sys
 import unittest
+from unittest import mock
 
 import numpy as np
 import slicer
 import slicer.util
 
-from DALAnomalyLib.errors import DALAnomalyError, InputError
+from DALAnomalyLib.errors import CancelledError, DALAnomalyError, InputError
 from DALAnomalySlicer.node_roles import results_of
 from DALAnomalySlicer.processing import Detected, RunFailedError, process
 from DALAnomalySlicer.sample_scans import load_sample
@@ -77,6 +79,27 @@ class ProcessTest(unittest.TestCase):
     def test_failure_of_the_worker_is_raised(self) -> None:
         with self.assertRaises(RunFailedError):
             process(noise())
+
+    def test_a_callback_that_raises_stops_the_run(self) -> None:
+        def enough(stage: str, fraction: float) -> None:
+            raise KeyboardInterrupt
+
+        with self.assertRaises(KeyboardInterrupt):
+            process(load_sample("T2"), mode="quick", on_progress=enough)
+        self.assertEqual(run_folders(), [])
+
+    def test_a_callback_that_raises_ends_a_run_that_nobody_waits_for(self) -> None:
+        outcomes: list[Detected | DALAnomalyError] = []
+        raised: list[object] = []
+
+        def enough(stage: str, fraction: float) -> None:
+            raise ValueError("enough")
+
+        with mock.patch.object(sys, "excepthook", lambda kind, *_: raised.append(kind)):
+            process(load_sample("T2"), mode="quick", on_progress=enough, on_done=outcomes.append)
+            wait_until(lambda: bool(outcomes))
+        self.assertIsInstance(outcomes[0], CancelledError)
+        self.assertEqual(len(outcomes), 1)
 
     def test_failure_of_the_worker_is_handed_to_the_callback(self) -> None:
         outcomes: list[Detected | DALAnomalyError] = []

@@ -46,6 +46,13 @@ def test_the_library_comes_first_on_the_python_path(monkeypatch: pytest.MonkeyPa
     assert (library_folder() / "DALAnomalyLib" / "job" / "__main__.py").is_file()
 
 
+def test_cards_are_numbered_as_they_are_listed_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    assert worker_environment()["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    assert worker_environment()["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
+
+
 def test_the_worker_finds_the_library_from_anywhere_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("raise SystemExit('imported what lies in the current folder')")
     command = worker_command(tmp_path / "missing.json")

@@ -10,8 +10,10 @@ import slicer
 import vtk
 
 from DALAnomalyLib.errors import GeometryError, InputError
+from DALAnomalySlicer.chosen_threshold import choice_of
 from DALAnomalySlicer.heatmap_display import set_opacity_mode
-from DALAnomalySlicer.result_nodes import ResultNodes, find_results, remove_results, update_results
+from DALAnomalySlicer.live_findings import LiveFindings
+from DALAnomalySlicer.result_nodes import ResultNodes, find_results, remove_results, stored_result, update_results
 from DALAnomalySlicer.segment_labels import read_segments
 from DALAnomalySlicer.segment_terms import ANOMALY, BRAIN, CSF, EDGES, GREY_MATTER, TISSUES, WHITE_MATTER
 from DALAnomalySlicer.stored_result import read_stored_result
@@ -298,6 +300,55 @@ class AgainTest(unittest.TestCase):
         slicer.mrmlScene.RemoveNode(nodes.brain_mask)
         with self.assertRaisesRegex(InputError, "lacks brain mask; detect"):
             read_stored_result(find_results(self.scan))
+
+    def test_a_stored_result_whose_files_are_gone_is_refused_and_left_as_it_is(self) -> None:
+        nodes = update_results(self.scan, make_result())
+        LiveFindings(nodes, make_result()).update(0.3, 0.0)
+        shown = nodes.table.GetNumberOfRows()
+        self.assertGreater(shown, 0)
+        images = {role: getattr(nodes, role).GetImageData() for role in ("heatmap", "pseudo_healthy")}
+        for role, image in images.items():
+            getattr(nodes, role).SetAndObserveImageData(None)
+            with self.assertRaisesRegex(InputError, f"lacks {role.replace('_', ' ')}; detect"):
+                stored_result(self.scan, nodes)
+            getattr(nodes, role).SetAndObserveImageData(image)
+        for role, name in (("tissues", "tissues"), ("brain_mask", "brain mask")):
+            nodes = update_results(self.scan, make_result(), nodes)
+            LiveFindings(nodes, make_result()).update(0.3, 0.0)
+            getattr(nodes, role).GetSegmentation().RemoveAllSegments()
+            with self.assertRaisesRegex(InputError, f"lacks {name}; detect"):
+                stored_result(self.scan, nodes)
+            self.assertEqual(nodes.table.GetNumberOfRows(), shown)
+
+    def test_what_a_stored_result_can_do_without_may_have_lost_its_file(self) -> None:
+        uncertainty = np.ones_like(make_result().score)
+        nodes = update_results(self.scan, make_result(uncertainty=uncertainty))
+        nodes.uncertainty.SetAndObserveImageData(None)
+        for text in ("", "half a mani", "[1]"):
+            nodes.manifest.SetText(text)
+            stored = read_stored_result(nodes)
+            self.assertIsNone(stored.uncertainty)
+            self.assertEqual(stored.manifest, {})
+
+    def test_under_a_transform_that_bends_or_shears_a_stored_result_stays_as_it_is(self) -> None:
+        nodes = update_results(self.scan, make_result())
+        LiveFindings(nodes, make_result()).update(0.3, 0.0)
+        rows, choice = nodes.table.GetNumberOfRows(), choice_of(nodes.heatmap, make_result())
+        self.assertGreater(rows, 0)
+        sheared = np.eye(4)
+        sheared[0, 1] = 0.2
+        bent = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode", "bent")
+        bent.SetAndObserveTransformToParent(vtk.vtkThinPlateSplineTransform())
+        for transform in (add_transform(sheared), bent):
+            self.scan.SetAndObserveTransformNodeID(transform.GetID())
+            with self.assertRaises(GeometryError):
+                stored_result(self.scan, nodes)
+            with self.assertRaises(GeometryError):
+                update_results(self.scan, make_result(), nodes)
+            self.assertEqual(nodes.table.GetNumberOfRows(), rows)
+            self.assertEqual(choice_of(nodes.heatmap, make_result()), choice)
+        self.scan.SetAndObserveTransformNodeID(None)
+        self.assertEqual(stored_result(self.scan, nodes)[0], nodes)
 
     def test_stored_result_without_its_manifest(self) -> None:
         nodes = update_results(self.scan, make_result())
