@@ -13,6 +13,7 @@ import slicer.util
 from DALAnomalyLib.errors import GeometryError
 from DALAnomalySlicer.chosen_threshold import Choice, choice_of, store_choice
 from DALAnomalySlicer.node_roles import results_of
+from DALAnomalySlicer.parameter_node import Mode
 from DALAnomalySlicer.processing import process, show_findings
 from DALAnomalySlicer.result_nodes import find_results, remove_results, update_results
 from DALAnomalySlicer.sample_scans import load_sample
@@ -364,6 +365,18 @@ class ChangedMeanwhileTest(ScansTestCase):
             self.ui.diagnosticsButton.click()
             self.assertIn("shows nothing but noise", slicer.app.clipboard().text())
             self.assertNotIn("Doe", slicer.app.clipboard().text())
+
+    def test_how_long_a_run_took_is_kept_for_what_it_was_asked_for(self) -> None:
+        settings = slicer.app.settings()
+        for key in ("DALAnomaly/Seconds/cpu/full", "DALAnomaly/Seconds/cpu/quick"):
+            settings.remove(key)
+        with mock.patch.object(self.panel.run, "start"):
+            self.panel.parameters.device = "cpu"
+            self.ui.detectButton.click()
+            self.panel.parameters.mode = Mode.QUICK
+            self.panel._on_result(self.t1, make_result(), 47.0)
+        self.assertEqual(int(settings.value("DALAnomaly/Seconds/cpu/full")), 47)
+        self.assertIsNone(settings.value("DALAnomaly/Seconds/cpu/quick"))
 
     def test_diagnostics_name_no_mask_transform_or_sequence(self) -> None:
         for kind in ("vtkMRMLSegmentationNode", "vtkMRMLBSplineTransformNode", "vtkMRMLSequenceBrowserNode"):
