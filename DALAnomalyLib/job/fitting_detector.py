@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from DALAnomalyLib.device import resolve_device
 from DALAnomalyLib.job.memory_ladder import Attempt, attempts_on, first_that_fits
 from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
 
@@ -40,6 +39,8 @@ class FittingDetector:
         Raises:
             DALAnomalyError: one of its subclasses; no such device, or the model cannot be loaded.
         """
+        from DALAnomalyLib.device import resolve_device
+
         self._options, self._model, self._say = options, model, say
         self._attempts = attempts_on(str(resolve_device(device)))
         self._attempt: Attempt | None = None

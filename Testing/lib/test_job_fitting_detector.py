@@ -8,7 +8,6 @@ import torch
 
 from DALAnomalyLib.detector import Detector
 from DALAnomalyLib.errors import DeviceError, InputError
-from DALAnomalyLib.job import fitting_detector
 from DALAnomalyLib.job.fitting_detector import FittingDetector
 from DALAnomalyLib.job.memory_ladder import attempts_on
 from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
@@ -33,7 +32,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[Placed]:
         return placed[-1]
 
     monkeypatch.setattr(PreprocessingOptions, "load_detector", load)
-    monkeypatch.setattr(fitting_detector, "resolve_device", torch.device)
+    monkeypatch.setattr("DALAnomalyLib.device.resolve_device", torch.device)
     return placed
 
 

@@ -109,7 +109,7 @@ def test_who_cannot_be_prepared_is_skipped_and_listed(prepared: tuple[Path, str]
     assert set(rows) == {LONELY, BROKEN}
     assert rows[LONELY] == "no T2 scan of this name"
     assert f"{BROKEN}-T2.nii.gz" in rows[BROKEN]
-    assert "1 subjects" in said
+    assert "1 subject, " in said
     assert "2 skipped" in said
     for name, reason in rows.items():
         assert f"skipped {name}: {reason}" in said
