@@ -108,7 +108,7 @@ def save_model(
 
 
 def model_digest(path: Path | None = None) -> str:
-    """SHA256 of a model file, or of the one that ships with the project, unread.
+    """SHA256 of a model file, or of the one that ships with the project, without a look into it.
 
     Raises:
         ModelFileError: The file is missing or cannot be read.

@@ -51,7 +51,7 @@ class Panel(VTKObservationMixin):
         self._connection: int | None = None
         self._shown_scan: slicer.vtkMRMLScalarVolumeNode | None = None
         self._outdated = False  # whether the views show an older result of this scan
-        self._asked: RunOptions | None = None  # of the last run; the choices may change meanwhile
+        self._asked = RunOptions()  # of the last run; the choices may change meanwhile
         self._finished: slicer.vtkMRMLScalarVolumeNode | None = None  # whose result was announced
         ui.detectButton.connect("clicked()", self.detect_or_cancel)
         ui.sampleButton.connect("clicked()", self.try_sample)
@@ -145,8 +145,7 @@ class Panel(VTKObservationMixin):
 
     def _on_result(self, scan: slicer.vtkMRMLScalarVolumeNode, result: DetectionResult, seconds: float) -> None:
         nodes = update_results(scan, result, find_results(scan))
-        if self._asked is not None:
-            self.scan.remember_seconds(seconds, self._asked)
+        self.scan.remember_seconds(seconds, self._asked)
         if self.parameters is None or self.parameters.inputVolume is not scan:
             show_findings(nodes, result)
             self._outdated = self._outdated or scan is self._shown_scan

@@ -72,18 +72,20 @@ def main(arguments: Sequence[str]) -> int:
     waiting = [path for path in scans if path.name not in done_before]
     if len(waiting) < len(scans):
         print(f"{len(scans) - len(waiting)} of {len(scans)} scans were done before")
-    failures, table = 0, {}
+    failures, table, complete = 0, {}, True
     for row in rows(waiting, options):
         table[row.scan] = {name: "" if value is None else str(value) for name, value in asdict(row).items()}
         try:
             # what is done stays known whatever happens next; another start may have written to the same folder
             write_summary(summary, (rows_before(summary) | table).values())
+            complete = True
         except (OSError, DALAnomalyError) as error:  # open in a spreadsheet, say
-            say(f"{summary}: cannot be written now ({error}); the next scan tries again", sys.stderr)
+            say(f"{summary}: cannot be written now ({error}); the row comes with that of the next scan", sys.stderr)
+            complete = False
         failures += row.status == FAILED
         say(f"{row.scan}: {row.error or f'{row.findings} findings, {row.volume_ml} ml'}")
     print(f"{len(scans) - failures} of {len(scans)} scans done, see {summary}")
-    return 1 if failures else 0
+    return 1 if failures or not complete else 0
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

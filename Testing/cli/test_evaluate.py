@@ -362,27 +362,24 @@ def test_a_sequence_that_the_model_does_not_know_is_refused_before_any_work(
     assert names(tmp_path) == ["in"]
 
 
-def test_a_scan_or_brain_mask_in_the_place_of_the_lesion_is_refused(
-    run: Callable[..., Result], model_file: Path, cases: Path, tmp_path: Path
-) -> None:
-    with cases.open("a") as stream:
-        stream.write("s4,ms,T2,scan.nii.gz,scan.nii.gz,\n")
-    done = evaluate(run, model_file, cases, tmp_path / "out")
-    assert done.exit_code == 3
-    assert "scan.nii.gz: marks 100% of the brain; name a mask of the lesion" in done.stderr
-    assert {row["subject"] for row in read(tmp_path / "out" / "cases.csv")} == {"s1", "s2", "s3"}
-
-
-def test_an_empty_lesion_mask_makes_no_healthy_scan(
-    run: Callable[..., Result], model_file: Path, cases: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0.4, "has no voxel above 0.5; if the scan is healthy"),
+        (70.0, "marks 100% of the brain; name a mask of the lesion"),
+    ],
+    ids=["an empty mask makes no healthy scan", "a scan or brain mask makes no lesion"],
+)
+def test_what_is_no_lesion_mask_is_refused(
+    run: Callable[..., Result], model_file: Path, cases: Path, tmp_path: Path, value: float, words: str
 ) -> None:
     scan = read_volume(cases.parent / "scan.nii.gz")
-    write_volume(scan.with_array(np.full(scan.grid.shape, 0.4, np.float32)), cases.parent / "faint.nii.gz")
+    write_volume(scan.with_array(np.full(scan.grid.shape, value, np.float32)), cases.parent / "mask.nii.gz")
     with cases.open("a") as stream:
-        stream.write("s4,ms,T2,scan.nii.gz,faint.nii.gz,\n")
+        stream.write("s4,ms,T2,scan.nii.gz,mask.nii.gz,\n")
     done = evaluate(run, model_file, cases, tmp_path / "out")
     assert done.exit_code == 3
-    assert "faint.nii.gz: has no voxel above 0.5; if the scan is healthy" in done.stderr
+    assert f"mask.nii.gz: {words}" in done.stderr
     assert {row["subject"] for row in read(tmp_path / "out" / "cases.csv")} == {"s1", "s2", "s3"}
 
 
