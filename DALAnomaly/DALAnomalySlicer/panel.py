@@ -18,7 +18,7 @@ from DALAnomalySlicer.export_section import ExportSection
 from DALAnomalySlicer.findings_outline import hide_outline
 from DALAnomalySlicer.findings_section import FindingsSection
 from DALAnomalySlicer.parameter_node import DALAnomalyParameterNode, Sequence
-from DALAnomalySlicer.processing import show_findings
+from DALAnomalySlicer.processing import RESULT_EVENT, show_findings
 from DALAnomalySlicer.result_nodes import ResultNodes, find_results, stored_result, update_results
 from DALAnomalySlicer.run_section import RunSection
 from DALAnomalySlicer.sample_scans import load_sample
@@ -158,6 +158,10 @@ class Panel(VTKObservationMixin):
         said = _("{comparison} Done in {seconds:.0f} s.").format(comparison=_comparison(result), seconds=seconds)
         self.run.say(said, result.sequence_evidence)
 
+    def _on_result_of_script(self, caller: Any, event: Any) -> None:
+        self._outdated = True
+        self._show_stored_result()
+
     def _show_stored_result(self) -> None:
         """What the scene holds for the chosen scan, as after reopening it."""
         scan = self.parameters.inputVolume
@@ -174,7 +178,8 @@ class Panel(VTKObservationMixin):
     def _show(
         self, scan: slicer.vtkMRMLScalarVolumeNode, nodes: ResultNodes, result: DetectionResult, anew: bool
     ) -> None:
-        self._shown_scan, self._outdated = scan, False
+        self._outdated = False
+        self._follow(scan)
         if self._finished is scan:
             self._finished = None
             self.run.withdraw()
@@ -188,11 +193,18 @@ class Panel(VTKObservationMixin):
 
     def _show_nothing(self, scan: slicer.vtkMRMLScalarVolumeNode | None) -> None:
         """Of this scan there is no result."""
-        self._shown_scan = scan
+        self._follow(scan)
         for section in (self.findings, self.compare, self.export):
             section.clear()
         self.run.say("")
         self.run.show_warnings(())
+
+    def _follow(self, scan: slicer.vtkMRMLScalarVolumeNode | None) -> None:
+        """This scan is shown: a script may search it, too."""
+        self._shown_scan = scan
+        self.removeObservers(self._on_result_of_script)
+        if scan is not None:
+            self.addObserver(scan, RESULT_EVENT, self._on_result_of_script)
 
 
 def _comparison(result: DetectionResult) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import slicer
+import vtk
 
 from DALAnomalyLib.errors import CancelledError, DALAnomalyError
 from DALAnomalySlicer.detection_run import DetectionRun, RunOptions
@@ -18,6 +19,9 @@ from DALAnomalySlicer.result_nodes import ResultNodes, find_results, update_resu
 if TYPE_CHECKING:
     from DALAnomalySlicer.detection_result import DetectionResult
     from DALAnomalySlicer.finding_context import FindingRow
+
+RESULT_EVENT = vtk.vtkCommand.UserEvent + 109
+"""Invoked on a scan when `process` has put its result into the scene."""
 
 _POLL_SECONDS = 0.1
 
@@ -166,6 +170,7 @@ class _Listener:
         try:
             nodes = update_results(self._scan, result, find_results(self._scan))
             live = show_findings(nodes, result, *self._wishes)
+            self._scan.InvokeEvent(RESULT_EVENT)
         except DALAnomalyError as error:  # such as a scan that was replaced meanwhile
             self._end(error)
         else:

@@ -403,6 +403,16 @@ class ScriptTest(ScansTestCase):
         wait_until(lambda: bool(outcomes))
         self.assertIsInstance(outcomes[0], GeometryError)
 
+    def test_the_panel_shows_what_a_script_found_in_its_scan(self) -> None:
+        sample = load_sample("T2")
+        self.choose(sample)
+        for threshold in (0.05, 0.08):  # of a first result, and of one in the place of another
+            detected = process(sample, "T2", mode="quick", threshold=threshold)
+            self.assertAlmostEqual(self.ui.thresholdSlider.value, threshold, places=4)
+            self.assertEqual(self.ui.findingsTable.rowCount, len(detected.rows))
+            self.assertEqual(self.ui.statusLabel.text, "Compared with a healthy T2.")
+            self.leave_and_enter()
+
 
 if __name__ == "__main__":
     unittest.main()
