@@ -6,16 +6,17 @@ import csv
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from filelock import SoftFileLock, Timeout
+from filelock import SoftFileLease
 
+from DALAnomalyCLI.input_names import unique_stems
 from DALAnomalyLib.errors import InputError, OutputError
 from DALAnomalyLib.job.csv_table import read_table
-from DALAnomalyLib.job.result_folder import writing
 from DALAnomalyLib.job.result_layout import MANIFEST_FILE
 
 SUMMARY_FILE = "summary.csv"
@@ -23,30 +24,71 @@ COLUMNS = (
     *("folder", "input", "status", "sequence", "threshold", "findings", "volume_ml"),
     *("seconds", "warnings", "error"),
 )
+WAITING, DONE, FAILED = "waiting", "done", "failed"
 
-_LONGEST_SECONDS = 10.0
-"""A row takes some milliseconds."""
+_LEASE_SECONDS = 10.0
+"""After so long without a sign of life a run that holds the table counts as killed; a row takes some milliseconds."""
+
+_Rows = dict[str, dict[str, Any]]
 
 
 class CohortSummary:
-    """Rows by folder of results; those of earlier runs into the same output stay, and so do those of runs beside it."""
+    """Rows by folder of results; those of earlier runs into the same output stay, and so do those of runs beside it.
 
-    def __init__(self, output: Path) -> None:
-        """Go on with the table in `output`, if there is one.
+    Inside its context each input has a row, `waiting` until it is done or failed: runs beside this one see that the
+    folder is taken. What still waits at the end leaves the table.
+
+    Attributes:
+        folders: name of the folder of each input, which it keeps whatever other inputs come with it later.
+    """
+
+    def __init__(self, output: Path, scans: Sequence[Path]) -> None:
+        """Of several names of one scan the first is kept."""
+        self._path = output / SUMMARY_FILE
+        self._fresh = not output.is_dir()
+        self._scans: dict[str, Path] = {}
+        for scan in scans:
+            self._scans.setdefault(input_name(scan), scan)
+        self._unwritten: _Rows = {}
+        self.folders: dict[Path, str] = {}
+
+    def __enter__(self) -> CohortSummary:
+        """Take a folder for each input; the output has to be there.
 
         Raises:
-            OutputError: what lies there is another table.
+            OutputError: another table lies there, or it cannot be written.
         """
-        self._path = output / SUMMARY_FILE
-        self.folders = {row["input"]: row["folder"] for row in self._rows().values()}
-        """Name of its folder by input, which later runs keep whatever other inputs they have."""
+        with self._table() as rows:
+            known = {row["input"]: folder for folder, row in rows.items()}
+            new = [scan for name, scan in self._scans.items() if name not in known]
+            taken = dict(zip(new, unique_stems(new, rows), strict=True))
+            self.folders = {scan: taken.get(scan) or known[name] for name, scan in self._scans.items()}
+            rows.update((folder, self._row(scan, {"status": WAITING})) for scan, folder in taken.items())
+        return self
 
-    def done(self, folder: Path, scan: Path, findings_file: str) -> None:
-        """Note the result that lies in `folder`.
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Leave what is known now.
 
         Raises:
             OutputError: the table cannot be written.
         """
+        with self._table() as rows:
+            rows.update(self._unwritten)
+            for folder, row in list(rows.items()):
+                if row["status"] == WAITING and row["input"] in self._scans:
+                    del rows[folder]
+            if self._fresh and all(row["status"] == FAILED for row in rows.values()):  # then not even a folder is left
+                rows.clear()
+
+    def done(self, scan: Path, findings_file: str) -> None:
+        """Note the result that lies in the scan's folder.
+
+        Raises:
+            OutputError: the table cannot be written now; the row comes with the next one.
+        """
+        folder = self._path.parent / self.folders[scan]
         manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
         with (folder / findings_file).open(newline="", encoding="utf-8") as stream:
             volume = sum(float(row["volume_ml"]) for row in csv.DictReader(stream))
@@ -58,18 +100,41 @@ class CohortSummary:
             "seconds": f"{manifest['times']['seconds']:.1f}",
             "warnings": "; ".join(manifest["warnings"]),
         }
-        self._note(folder, scan, {"status": "done", **figures})
+        self._note(scan, {"status": DONE, **figures})
 
-    def failed(self, folder: Path, scan: Path, message: str) -> None:
-        """Note that there is no result, unless nothing has a result and there is not even a folder.
+    def failed(self, scan: Path, message: str) -> None:
+        """Note that there is no result.
 
         Raises:
-            OutputError: the table cannot be written.
+            OutputError: the table cannot be written now; the row comes with the next one.
         """
-        if self._path.parent.is_dir():
-            self._note(folder, scan, {"status": "failed", "error": message})
+        self._note(scan, {"status": FAILED, "error": message})
 
-    def _rows(self) -> dict[str, dict[str, str]]:
+    def _note(self, scan: Path, figures: Mapping[str, Any]) -> None:
+        self._unwritten[self.folders[scan]] = self._row(scan, figures)
+        with self._table() as rows:
+            rows.update(self._unwritten)
+        self._unwritten.clear()
+
+    def _row(self, scan: Path, figures: Mapping[str, Any]) -> dict[str, Any]:
+        return {"input": input_name(scan), **figures}
+
+    @contextmanager
+    def _table(self) -> Iterator[_Rows]:
+        """The rows as they are, to be changed; no other run writes meanwhile, be it on another machine."""
+        # not the kind of lock that the system frees: network file systems do not always have it, and its file stays
+        lease = SoftFileLease(self._path.with_name(f".{SUMMARY_FILE}.lock"), lease_duration=_LEASE_SECONDS)
+        try:
+            with lease.acquire(timeout=3 * _LEASE_SECONDS):
+                rows = self._read()
+                yield rows
+                self._write(rows)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            msg = f"{self._path}: cannot be written ({reason}); is it open in another program, or the disk full?"
+            raise OutputError(msg) from error
+
+    def _read(self) -> _Rows:
         if not self._path.exists():
             return {}
         try:
@@ -78,34 +143,19 @@ class CohortSummary:
             msg = f"{self._path}: is no table of this command; move it away or choose another folder"
             raise OutputError(msg) from error
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other runs from writing between our reading and writing, also on other machines of a shared disk."""
-        # not the kind that the system frees: network file systems do not always have it, and it leaves its file behind
-        lock = SoftFileLock(self._path.with_name(f".{SUMMARY_FILE}.lock"))
-        try:
-            lock.acquire(timeout=_LONGEST_SECONDS)
-        except Timeout:  # whoever made it was killed
-            Path(lock.lock_file).unlink(missing_ok=True)
-            lock.acquire(timeout=_LONGEST_SECONDS)
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def _note(self, folder: Path, scan: Path, figures: Mapping[str, Any]) -> None:
-        row = {"folder": folder.name, "input": input_name(scan), **figures}
+    def _write(self, rows: _Rows) -> None:
+        if not rows:
+            self._path.unlink(missing_ok=True)
+            return
         part = self._path.with_name(f".{SUMMARY_FILE}.{secrets.token_hex(4)}")
-        with writing(self._path), self._alone():
-            rows = self._rows() | {folder.name: row}
-            try:
-                with part.open("w", newline="", encoding="utf-8") as stream:
-                    table = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
-                    table.writeheader()
-                    table.writerows(rows[name] for name in sorted(rows))
-                os.replace(part, self._path)
-            finally:
-                part.unlink(missing_ok=True)
+        try:
+            with part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+                table = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
+                table.writeheader()
+                table.writerows({**rows[folder], "folder": folder} for folder in sorted(rows))
+            os.replace(part, self._path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def input_name(scan: Path) -> str:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from DALAnomalyCLI import option, reporting
-from DALAnomalyCLI.cohort_summary import CohortSummary, input_name
-from DALAnomalyCLI.input_names import unique_stems
+from DALAnomalyCLI.cohort_summary import CohortSummary
 from DALAnomalyCLI.preprocessing_files import (
     INTERMEDIATE_FILES,
     QUALITY_FILE,
@@ -30,6 +29,7 @@ from DALAnomalyLib.job.memory_ladder import Attempt
 from DALAnomalyLib.job.outcome import Outcome
 from DALAnomalyLib.job.preprocessing_options import PreprocessingOptions
 from DALAnomalyLib.job.request import DetectionRequest
+from DALAnomalyLib.job.result_folder import writing_into
 from DALAnomalyLib.job.result_layout import MANIFEST_FILE, ResultLayout
 from DALAnomalyLib.job.run import FinishedRun, Listener, LoadDetector, load_detector, run_detection, wishes
 from DALAnomalyLib.progress import CancelToken
@@ -118,28 +118,24 @@ def detect(
             sign=sign,
             preprocessing=preprocessing,
         )
-        summary = CohortSummary(output) if len(inputs) > 1 else None
-        options = DetectOptions(_for_each(inputs, request, summary), force, keep_intermediate, skip_existing)
-        code = run_detect(options, reporter, summary=summary)
+        options = DetectOptions((request,), force, keep_intermediate, skip_existing)
+        code = run_detect(options, reporter) if len(inputs) == 1 else _detect_all(inputs, options, reporter)
         if code:
             raise typer.Exit(code)
 
 
-def _for_each(
-    inputs: Sequence[Path], request: DetectionRequest, summary: CohortSummary | None
-) -> tuple[DetectionRequest, ...]:
-    """The same request for every input; several put their results into a folder each below the output."""
-    if summary is None:
-        return (request,)
+def _detect_all(inputs: Sequence[Path], options: DetectOptions, reporter: Reporter) -> int:
+    """The one request for every input; results lie in a folder each below the output, with a table beside them."""
+    (request,) = options.requests
     if request.brain_mask is not None:
         msg = f"--brain-mask belongs to one scan but {len(inputs)} inputs are given; run them one by one"
         raise UsageError(msg)
-    new = [scan for scan in dict.fromkeys(inputs) if input_name(scan) not in summary.folders]
-    folders = dict(zip(new, unique_stems(new, summary.folders.values()), strict=True))
-    return tuple(
-        replace(request, scan=scan, output=request.output / (folders.get(scan) or summary.folders[input_name(scan)]))
-        for scan in dict.fromkeys(inputs)
-    )
+    summary = CohortSummary(request.output, inputs)
+    with writing_into(request.output), summary:
+        requests = tuple(
+            replace(request, scan=scan, output=request.output / folder) for scan, folder in summary.folders.items()
+        )
+        return run_detect(replace(options, requests=requests), reporter, summary=summary)
 
 
 def run_detect(
@@ -190,8 +186,7 @@ def run_detect(
                 try:
                     _note(summary, request, failure)
                 except OutputError as error:  # the results are there all the same
-                    codes.append(reporter.error(None, error))
-                    summary = None
+                    reporter.notice(str(request.scan), f"{error} It is tried again with the next row")
     if len(options.requests) > 1:
         reporter.note(f"{done} of {len(options.requests)} inputs done, {failed} failed")
     return codes[0] if codes else 0
@@ -199,9 +194,9 @@ def run_detect(
 
 def _note(summary: CohortSummary, request: DetectionRequest, failure: Exception | KeyboardInterrupt | None) -> None:
     if failure is None:
-        summary.done(request.output, request.scan, FINDINGS_FILE)
+        summary.done(request.scan, FINDINGS_FILE)
     elif not isinstance(failure, OutputError):  # then an older result may be there
-        summary.failed(request.output, request.scan, one_line(failure))
+        summary.failed(request.scan, one_line(failure))
 
 
 def _done_before(request: DetectionRequest, token: CancelToken) -> dict[str, Any] | None:
@@ -221,19 +216,30 @@ def _done_before(request: DetectionRequest, token: CancelToken) -> dict[str, Any
 
 
 def _otherwise(record: Mapping[str, Any], request: DetectionRequest) -> str:
-    """How the result of a manifest was asked for otherwise than now; the device does not count."""
+    """How the result of a manifest was asked for otherwise than now."""
     from DALAnomalyLib.model_store import model_digest
 
     differences = ["another model"]
     with suppress(ModelFileError):
         if record.get("model", {}).get("sha256") == model_digest(request.model):
             differences.clear()
-    now, then = plain(wishes(request)), record.get("requested", {})
-    if any(then.get(name) != value for name, value in now.items() if name != "device"):
+    then = {"brain_mask": record.get("brain_mask"), **record.get("requested", {})}
+    mask = None if request.brain_mask is None else describe_input(request.brain_mask)
+    if _with_effect({"brain_mask": mask, **plain(wishes(request))}) != _with_effect(then):
         differences.append("other options")
     if not differences:
         return ""
     return f" (with {' and '.join(differences)}; --force in the place of --skip-existing does it anew)"
+
+
+def _with_effect(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What changes a result: not where it is worked out, what is kept for the next run, or how a mask is called."""
+    mask, preprocessing = asked["brain_mask"], asked.get("preprocessing", {})
+    return {
+        **{name: value for name, value in asked.items() if name != "device"},
+        "brain_mask": mask and mask["sha256"],
+        "preprocessing": {name: value for name, value in preprocessing.items() if name != "cache"},
+    }
 
 
 class _LoadedOnce:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import hashlib
 import json
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,9 @@ import SimpleITK as sitk
 from typer.testing import Result
 
 import DALAnomalyCLI.detect as detect_command
-from DALAnomalyCLI.cohort_summary import CohortSummary
 from DALAnomalyCLI.detect import RESULT_FILES
 from DALAnomalyLib.configuration import STEPS
-from DALAnomalyLib.errors import CancelledError, OutputError
+from DALAnomalyLib.errors import CancelledError
 from DALAnomalyLib.job.findings_table import FINDING_COLUMNS
 from DALAnomalyLib.job.request import DetectionRequest
 from DALAnomalyLib.model_store import load_model, save_model
@@ -331,23 +332,39 @@ def test_another_table_in_the_place_of_the_summary_is_not_replaced(
     assert (tmp_path / "out" / "summary.csv").read_text() == "patient,age\n1,70\n"
 
 
+@pytest.mark.parametrize("refused", [1, 9])
 def test_a_summary_that_cannot_be_written_fails_no_scan(
-    detect: Run, phantom: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    detect: Run, phantom: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int
 ) -> None:
     inputs = [tmp_path / "in" / name for name in ("a.nii", "b.nii")]
+    inputs[0].parent.mkdir()
     for path in inputs:
-        path.parent.mkdir(exist_ok=True)
         write_volume(phantom, path)
+    replaced, tries = os.replace, count()
 
-    def full(*_: Any) -> None:
-        raise OutputError("the disk is full")
+    def open_elsewhere(source: Path, target: Path) -> None:
+        if Path(target).name == "summary.csv" and 0 < next(tries) <= refused:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        replaced(source, target)
 
-    monkeypatch.setattr(CohortSummary, "_note", full)
+    monkeypatch.setattr(os, "replace", open_elsewhere)
     done = detect(*inputs, "-o", tmp_path / "out")
-    assert done.exit_code == 7
-    assert done.stderr.count("the disk is full") == 1
+    said = "summary.csv: cannot be written (Permission denied); is it open in another program, or the disk full?"
+    assert f"{said} It is tried again" in " ".join(done.stdout.split())
     assert "2 of 2 inputs done" in done.stdout
-    assert names(tmp_path / "out") == ["a", "b"]
+    assert names(tmp_path / "out") == ["a", "b", "summary.csv"]
+    for_good = refused > 1
+    assert done.exit_code == (7 if for_good else 0)
+    assert [row["status"] for row in summary(tmp_path / "out")] == (["waiting"] * 2 if for_good else ["done"] * 2)
+
+
+def test_a_scan_whose_name_is_no_text_keeps_no_other_from_its_row(detect: Run, phantom: Volume, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_volume(phantom, tmp_path / "in" / "a.nii")
+    done = detect(tmp_path / "in" / "a.nii", tmp_path / "lat\udce4.nii", "-o", tmp_path / "out")
+    assert done.exit_code == 7
+    assert "rename it" in done.stderr
+    assert [(row["folder"], row["status"]) for row in summary(tmp_path / "out")] == [("a", "done")]
 
 
 def test_an_input_keeps_its_folder_whatever_other_inputs_come(detect: Run, phantom: Volume, tmp_path: Path) -> None:
@@ -411,9 +428,11 @@ def test_what_was_done_otherwise_is_left_out_and_said(run: Run, scan: Path, mode
     again("--model", model_file, "--sequence", "T2")
     asked = ("--skip-existing", "--sequence", "T2")
     assert again(*asked, "--model", model_file).endswith(f"done before, in {tmp_path / 'out'}")
+    assert again(*asked, "--model", model_file, "--no-cache", "--device", "auto").endswith(f"in {tmp_path / 'out'}")
     assert "(with another model; --force" in again(*asked, "--model", other)
     assert "(with another model; --force" in again(*asked, "--model", tmp_path / "gone.dalmodel")
-    assert "(with other options; --force" in again(*asked, "--model", model_file, "--threshold", "0.2")
+    for options in (("--threshold", "0.2"), ("--brain-mask", scan)):
+        assert "(with other options; --force" in again(*asked, "--model", model_file, *options)
     assert "(with another model and other options;" in again(*asked, "--model", other, "--skip", "none")
 
 

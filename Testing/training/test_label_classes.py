@@ -77,7 +77,7 @@ def test_no_label_belongs_to_two_classes(scheme: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("label", [0, -1, -1000, 999, 1024, 2035, 70_000])
+@pytest.mark.parametrize("label", [0, -1, -1000, 999, 5003, 70_000])
 def test_what_no_class_names_is_background(label: int, scheme: str) -> None:
     assert class_name(label, scheme) == "background"
 

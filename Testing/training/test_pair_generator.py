@@ -245,6 +245,20 @@ def test_real_pairs_pass_through(one_record: Callable[..., Pack]) -> None:
     assert seen == {True, False}
 
 
+def test_background_does_not_darken_the_border_of_a_real_image(
+    one_record: Callable[..., Pack], brain_labels: Callable[..., Bytes]
+) -> None:
+    """Even of the widest masks."""
+    labels = brain_labels(1.0)
+    centre = tuple(-5.0 * (n // 2) for n in labels.shape[:0:-1])
+    even = np.where(labels > 0, 200, 0).astype(np.uint8)
+    pack = one_record(labels, {"T1": even}, "semi_real", 5.0, (*centre, -120.0))
+    for key in range(4):
+        pictures = pictures_of(pairs_of(pack, MOVING), key)
+        inside = pictures.images[0][pictures.brain > 0]
+        torch.testing.assert_close(inside, torch.full_like(inside, 200.0))
+
+
 def test_real_pairs_teach_no_tissue(toy_pack: Pack) -> None:
     pairs = pairs_of(toy_pack, GeneratorConfig(), "paired")
     batch = pairs.batch(pairs.learn_landmarks(2), "train", 0, subjects=range(2))

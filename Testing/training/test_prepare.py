@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy import ndimage
 
-from DALAnomalyLib.errors import InputError, UsageError
-from DALAnomalyTraining.label_classes import CLASSES, COUNT, OUTER_CSF, TISSUE_OF_CLASS
+from DALAnomalyLib.errors import DALAnomalyError, InputError, UsageError
+from DALAnomalyTraining.label_classes import CLASSES, COUNT, OUTER_CSF, TISSUE_OF_CLASS, to_classes
+from DALAnomalyTraining.labelled_images import like
 from DALAnomalyTraining.pack import Pack, Record
 from DALAnomalyTraining.prepare import prepare, read_priors
 from DALAnomalyTraining.subjects import (
@@ -167,6 +169,28 @@ def test_sulci_become_outer_csf_and_wide_gaps_stay_open(tmp_path: Path) -> None:
     assert (kept == 2).sum() == pytest.approx((labels == 3).sum(), rel=0.02)
 
 
+def test_only_narrow_gaps_are_sulci_along_thick_slices_too(tmp_path: Path) -> None:
+    labels = np.zeros((14, 40, 40), int)
+    labels[1:13, 2:38, 2:38] = 3
+    labels[5:9, 10:30, 10:30] = 0  # 16 mm high
+    labels[1:13, 32:35, 2:38] = 0  # 6 mm wide
+    image = as_image(labels, 2.0)
+    image.SetSpacing((2.0, 2.0, 4.0))
+    pack = packed([label_map(image, tmp_path)], tmp_path, spacing=2.0)
+    found = pack.labels(pack.records[0])
+    middle = np.array(found.shape) // 2
+    assert found[tuple(middle)] == 0
+    assert (found == OUTER_CSF).sum() == pytest.approx(3 * 36 * 24, rel=0.2)
+
+
+def test_parcels_of_cortex_and_white_matter_are_what_they_are_parts_of() -> None:
+    """The labels of aparc+aseg, aparc.a2009s+aseg and wmparc."""
+    whole = to_classes(np.array([3, 3, 3, 3, 2, 2, 2, 2]), "freesurfer")
+    parts = to_classes(np.array([1001, 2035, 11101, 12175, 3001, 4035, 5002, 14175]), "freesurfer")
+    np.testing.assert_array_equal(parts, whole)
+    np.testing.assert_array_equal(to_classes(np.array([-1, 258, 999, 20000]), "freesurfer"), 0)
+
+
 def test_labelled_t1_scans_are_packed_with_their_labels(
     brain: Array, brain_image: Callable[..., Array], tmp_path: Path
 ) -> None:
@@ -239,6 +263,54 @@ def test_a_manifest_of_real_pairs(brain: Array, scans: Callable[..., dict[str, P
     t1, t2 = (pack.image(stripped, name)[pack.labels(stripped) > 0].astype(float) for name in ("T1", "T2"))
     assert np.corrcoef(t1, t2)[0, 1] < -0.5, "T1 and T2 of one brain have opposite contrast"
     assert t1.min() >= 1
+
+
+def test_masks_of_real_pairs_may_be_soft_and_their_background_faint(
+    brain: Array, scans: Callable[..., dict[str, Path]], tmp_path: Path
+) -> None:
+    images = scans("{sequence}.nii.gz")
+    soft = ndimage.gaussian_filter((brain > 0).astype(np.float32), 1.5)
+    save(as_image(soft, kind=np.float32), tmp_path / "mask.nii.gz")
+    for path in images.values():
+        scan = sitk.ReadImage(str(path), sitk.sitkFloat32)
+        faint = np.random.default_rng(0).normal(0, 1e-3, brain.shape).astype(np.float32)
+        save(scan + like(faint, scan), path)
+    subjects = [
+        Subject(name, "paired", mask, images=images, group="pairs")
+        for name, mask in (("given", tmp_path / "mask.nii.gz"), ("stripped", None))
+    ]
+    pack = packed(subjects, tmp_path / "pack")
+    for record, expected in zip(pack.records, (soft > 0.5, brain > 0), strict=True):
+        assert (pack.labels(record) > 0).sum() == pytest.approx(expected.sum(), rel=0.03)
+
+
+def test_real_pairs_with_their_skulls_need_a_mask(
+    brain: Array, scans: Callable[..., dict[str, Path]], tmp_path: Path
+) -> None:
+    images = scans("{sequence}.nii.gz")
+    for path in images.values():
+        skull, head = (ndimage.binary_dilation(brain > 0, iterations=voxels) for voxels in (1, 2))
+        scan = sitk.ReadImage(str(path), sitk.sitkFloat32)
+        save(scan + like(np.where(head & ~skull, np.float32(200), np.float32(0)), scan), path)
+    with pytest.raises(InputError, match=r"p1: is not skull-stripped .*; name its brain mask in the column brain_mask"):
+        packed([Subject("p1", "paired", None, images=images, group="pairs")], tmp_path / "pack")
+
+
+def test_the_border_of_a_stripped_brain_is_not_darkened(brain: Array, tmp_path: Path) -> None:
+    """Neither where it was stripped nor where a pose and coarser voxels mix it with its background."""
+    for sequence, value in (("T1", 300.0), ("T2", 100.0)):
+        even = np.where(brain > 0, value, 0).astype(np.float32)
+        even[brain == 3] *= 1.2  # not the same everywhere
+        save(as_image(even), tmp_path / f"{sequence}.nii.gz")
+    images = {sequence: tmp_path / f"{sequence}.nii.gz" for sequence in ("T1", "T2")}
+    pack = packed(
+        [Subject("p1", "paired", None, images=images, group="pairs")], tmp_path / "pack", spacing=7.0, n4=False
+    )
+    (record,) = pack.records
+    inside = pack.labels(record) > 0
+    assert pack.image(record, "T1")[inside].max() == 255
+    # the lowest intensity of the brain is its most frequent one
+    assert np.median(pack.image(record, "T1")[inside]) == pack.image(record, "T1")[inside].min() == 1
 
 
 def test_the_layout_of_ixi(scans: Callable[..., dict[str, Path]], tmp_path: Path) -> None:
@@ -452,8 +524,10 @@ def test_pairs_on_different_grids_are_refused(
         save(other, images["T2"])
     else:
         mask = save(as_image(brain > 0)[:-1], tmp_path / "mask.nii.gz")
-    message = refused(lambda: packed([Subject("p1", "paired", mask, images=images)], tmp_path))
-    assert message == "p1: its scans or brain mask lie on different grids; resample them to one grid first"
+    with pytest.raises(DALAnomalyError) as refusal:
+        packed([Subject("p1", "paired", mask, images=images)], tmp_path)
+    said = "mask.nii.gz: the mask is not on its scan's grid" if mask else "p1: its scans lie on different grids"
+    assert said in str(refusal.value)
 
 
 def millilitres(pack: Pack) -> float:

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -69,6 +70,25 @@ def test_white_matter_darkens_on_t1_and_brightens_on_t2(kind: LesionKind, known:
         assert float(t2) > 0.2 * (CSF[1] - WHITE[1])
         # at the same place between the tissues, whatever the sequence
         assert float(-t1 / (WHITE[0] - CSF[0])) == pytest.approx(float(t2 / (CSF[1] - WHITE[1])), rel=0.02)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_nothing_in_a_lesion_turns_less_like_csf(kind: LesionKind) -> None:
+    pictures = head()
+    grey = pictures.tissues.clone()
+    grey[:, ::2][grey[:, ::2] == 3] = 2  # everywhere, and as like CSF as some lesions
+    pictures.images[:, grey == 2] = torch.tensor((85.0, 140.0))[:, None]
+    pictures = dataclasses.replace(pictures, tissues=grey)
+    reached = 0
+    for key in range(4):
+        result = lesioned(kind, key, pictures)
+        t1, t2 = result.pictures.images - pictures.images
+        assert float(t1.max()) <= 1e-3
+        assert float(t2.min()) >= -1e-3
+        assert not bool((result.lesion & (grey == 1)).any())
+        assert not bool((changed(result, pictures) & (grey == 1)).any())
+        reached += int((result.lesion & (grey == 2)).sum())
+    assert reached > 0
 
 
 def test_real_pairs_get_lesions_deep_in_the_brain() -> None:

@@ -27,7 +27,7 @@ def _span(first: int, last: int) -> tuple[int, ...]:
 
 
 CLASSES = (
-    LabelClass("white matter", WHITE, (2, 7, 41, 46, 77, 85, *_span(251, 255)), (*_span(40, 41), *_span(81, 95))),
+    LabelClass("white matter", WHITE, (2, 7, 41, 46, 77, 80, 85, *_span(251, 255)), (*_span(40, 41), *_span(81, 95))),
     LabelClass("cortex", GREY, (3, 8, 42, 47), (*_span(38, 39), *_span(71, 76), *_span(100, 207))),
     LabelClass("ventricles", CSF, (4, 5, 14, 15, 43, 44, 72), (4, 11, 46, *_span(49, 52))),
     LabelClass("brainstem", WHITE, (16,), (35,)),
@@ -50,19 +50,30 @@ TISSUE_OF_CLASS = np.array([0, *(item.tissue for item in CLASSES)], dtype=np.uin
 SAME_APPEARANCE = {OUTER_CSF: 3}
 """Classes without a prior of their own, and the class whose prior they use."""
 
-_LARGEST_LABEL = 1024
+FREESURFER_PARCELS = {3: (range(1000, 3000), range(11000, 13000)), 2: (range(3000, 5003), range(13000, 15000))}
+"""Parts of the cortex (3) and of the white matter (2), as in aparc+aseg, aparc.a2009s+aseg and wmparc."""
+
+_TABLE_SIZE = 15000
 
 
 def _lookup(labels_of: str) -> npt.NDArray[np.uint8]:
-    table = np.zeros(_LARGEST_LABEL, dtype=np.uint8)
+    table = np.zeros(_TABLE_SIZE, dtype=np.uint8)
     for number, item in enumerate(CLASSES, start=1):
         table[list(getattr(item, labels_of))] = number
     return table
 
 
-SCHEMES = {"freesurfer": _lookup("freesurfer"), "muse": _lookup("muse")}
+def _freesurfer() -> npt.NDArray[np.uint8]:
+    table = _lookup("freesurfer")
+    for whole, parcels in FREESURFER_PARCELS.items():
+        for labels in parcels:
+            table[labels] = table[whole]
+    return table
+
+
+SCHEMES = {"freesurfer": _freesurfer(), "muse": _lookup("muse")}
 
 
 def to_classes(labels: npt.NDArray[np.integer], scheme: str) -> npt.NDArray[np.uint8]:
     """Class of every voxel of a label map; labels that no class names (extra-cerebral ones) become 0."""
-    return SCHEMES[scheme][np.clip(labels, 0, _LARGEST_LABEL - 1)]
+    return SCHEMES[scheme][np.where((labels < 0) | (labels >= _TABLE_SIZE), 0, labels)]

@@ -85,10 +85,11 @@ def in_tight_outline(solid: sitk.Image, rim: float = RIM_MM) -> sitk.Image:
     Some sources label the fluid up to the skull, some label none; theirs is left out and this takes its place: what
     fills the gaps of the brain's closed outline and a rim around it. The image grows by what that needs.
     """
-    reach, back = (max(1, round(mm / min(solid.GetSpacing()))) for mm in (SULCUS_MM, SULCUS_MM - rim))
-    padded = sitk.ConstantPad(solid, [reach + 2] * 3, [reach + 2] * 3, 0)
-    dilated = sitk.BinaryDilate(sitk.Greater(padded, 0), [reach] * 3, sitk.sitkBall)
-    outline = sitk.BinaryFillhole(sitk.BinaryErode(dilated, [back] * 3, sitk.sitkBall))
+    reach, back = ([max(1, round(mm / size)) for size in solid.GetSpacing()] for mm in (SULCUS_MM, SULCUS_MM - rim))
+    margin = [voxels + 2 for voxels in reach]
+    padded = sitk.ConstantPad(solid, margin, margin, 0)
+    dilated = sitk.BinaryDilate(sitk.Greater(padded, 0), reach, sitk.sitkBall)
+    outline = sitk.BinaryFillhole(sitk.BinaryErode(dilated, back, sitk.sitkBall))
     classes, inside = (sitk.GetArrayViewFromImage(image) for image in (padded, outline))
     return like(np.where((classes == 0) & (inside > 0), OUTER_CSF, classes).astype(np.uint8), padded)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,9 +16,13 @@ from scipy import ndimage
 
 from DALAnomalyLib.errors import GeometryError, InputError
 from DALAnomalyLib.job.failures import one_line
+from DALAnomalyLib.preprocessing.already_stripped import stripped_evidence
 from DALAnomalyLib.preprocessing.bias_field import estimate_bias_field
+from DALAnomalyLib.preprocessing.brain_mask import foreground_mask
 from DALAnomalyLib.preprocessing.equipment import Equipment
 from DALAnomalyLib.progress import CancelToken
+from DALAnomalyLib.volume import Volume
+from DALAnomalyLib.volume_io import read_mask
 from DALAnomalyLib.volume_io.sitk_volume import from_sitk, to_sitk
 from DALAnomalyTraining.label_classes import CLASSES, COUNT, OUTER_CSF, SAME_APPEARANCE, to_classes
 from DALAnomalyTraining.labelled_images import cropped, like, read_image, registration_image, rigid_pose, some_brain
@@ -198,7 +203,7 @@ def _pack_images(subject: Subject, classes: sitk.Image, images: dict[str, sitk.I
     brain = labels > 0
     packed = {}
     for name, image in images.items():
-        values = sitk.GetArrayFromImage(sitk.Resample(image, grid, pose, sitk.sitkLinear, 0.0, sitk.sitkFloat32))
+        values = _resampled_brain(image, classes, grid, pose)
         low, high = np.percentile(values[brain], (0.1, 99.9))
         if not high > low:
             msg = f"{subject.images[name]} has the same intensity everywhere in the brain; leave it out"
@@ -218,24 +223,49 @@ def _read_classes(subject: Subject, images: dict[str, sitk.Image]) -> sitk.Image
     """The subject's label classes; real pairs have only brain or not, packed as outer CSF."""
     if subject.source == "paired":
         first = next(iter(images.values()))
-        mask = read_image(subject.labels) if subject.labels else first
-        if not all(_same_grid(image, first) for image in (*images.values(), mask)):
-            msg = f"{subject.name}: its scans or brain mask lie on different grids; resample them to one grid first"
+        if not all(_same_grid(image, first) for image in images.values()):
+            msg = f"{subject.name}: its scans lie on different grids; resample them to one grid first"
             raise InputError(msg)
-        filled = ndimage.binary_fill_holes(sitk.GetArrayFromImage(mask) > 0)
+        scan = from_sitk(first)
+        mask = read_mask(subject.labels, scan.grid) if subject.labels else _stripped_brain(scan, subject)
+        filled = ndimage.binary_fill_holes(mask.array)
         return like(some_brain(np.where(filled, OUTER_CSF, 0).astype(np.uint8), subject.name, "paired"), first)
     assert subject.labels is not None
     labels = read_image(subject.labels)
     numbers = sitk.GetArrayFromImage(labels).astype(np.int64)
     brain = cropped(like(some_brain(to_classes(numbers, subject.scheme), subject.labels, subject.scheme), labels))
-    return like(_fill_sulci(sitk.GetArrayFromImage(brain), min(brain.GetSpacing())), brain)
+    return like(_fill_sulci(sitk.GetArrayFromImage(brain), brain.GetSpacing()[::-1]), brain)
+
+
+def _stripped_brain(scan: Volume, subject: Subject) -> Volume:
+    check = stripped_evidence(scan)
+    if not check.is_stripped:
+        msg = f"{subject.name}: is not skull-stripped ({check.evidence}); name its brain mask in the column brain_mask"
+        raise InputError(msg)
+    return foreground_mask(scan)
 
 
 def _unbiased(image: sitk.Image, classes: sitk.Image) -> sitk.Image:
     """The image without the drift that N4 finds inside the brain (section 4.1.2)."""
     scan = from_sitk(image)
-    brain = from_sitk(sitk.Resample(classes > 0, image, sitk.Transform(), sitk.sitkNearestNeighbor))
-    return to_sitk(estimate_bias_field(scan, brain).correct(scan))
+    return to_sitk(estimate_bias_field(scan, from_sitk(_brain_on(image, classes))).correct(scan))
+
+
+def _brain_on(image: sitk.Image, classes: sitk.Image) -> sitk.Image:
+    return sitk.Resample(classes > 0, image, sitk.Transform(), sitk.sitkNearestNeighbor)
+
+
+def _resampled_brain(
+    image: sitk.Image, classes: sitk.Image, grid: sitk.Image, pose: sitk.Transform
+) -> npt.NDArray[np.float32]:
+    """The image over what is brain in it: as in detection, what lies around it must not change its border."""
+    inside = sitk.Cast(_brain_on(image, classes), sitk.sitkFloat32)
+    values, share = (
+        sitk.GetArrayFromImage(sitk.Resample(part, grid, pose, sitk.sitkLinear, 0.0, sitk.sitkFloat32))
+        for part in (sitk.Cast(image, sitk.sitkFloat32) * inside, inside)
+    )
+    resampled: npt.NDArray[np.float32] = values / np.maximum(share, 1e-3)
+    return resampled
 
 
 def _same_grid(first: sitk.Image, second: sitk.Image) -> bool:
@@ -245,14 +275,16 @@ def _same_grid(first: sitk.Image, second: sitk.Image) -> bool:
     )
 
 
-def _fill_sulci(classes: npt.NDArray[np.uint8], voxel_mm: float) -> npt.NDArray[np.uint8]:
-    """Give every gap inside the brain's closed outline to the outer CSF."""
-    steps = max(1, round(SULCUS_MM / voxel_mm))
-    padded = np.pad(classes > 0, steps + 1)
+def _fill_sulci(classes: npt.NDArray[np.uint8], spacing: tuple[float, ...]) -> npt.NDArray[np.uint8]:
+    """Give every gap inside the brain's closed outline to the outer CSF; voxels measure `spacing` mm (D, H, W)."""
+    finest = min(spacing)
+    reach = max(1, round(SULCUS_MM / finest)) * finest
+    margins = [math.ceil(reach / size) + 1 for size in spacing]
+    padded = np.pad(classes > 0, [(margin, margin) for margin in margins])
     # by distance, because iterated dilation of a 256^3 volume takes minutes
-    dilated = ndimage.distance_transform_edt(~padded) <= steps
-    closed = ndimage.distance_transform_edt(dilated) > steps
-    inner = (slice(steps + 1, -steps - 1),) * 3
+    dilated = ndimage.distance_transform_edt(~padded, sampling=spacing) <= reach
+    closed = ndimage.distance_transform_edt(dilated, sampling=spacing) > reach
+    inner = tuple(slice(margin, -margin) for margin in margins)
     return np.where((classes == 0) & closed[inner], OUTER_CSF, classes).astype(np.uint8)
 
 

@@ -58,6 +58,8 @@ def insert_lesions(
 ) -> Lesioned:
     """Put lesions of one kind into the white matter of a subject, alike in all its sequences.
 
+    Grey matter that they reach changes as well, CSF does not: nothing in a lesion turns less like CSF.
+
     Args:
         pictures: The healthy subject.
         kind: What to put in.
@@ -66,6 +68,7 @@ def insert_lesions(
     """
     images = pictures.images.clone()
     lesion = torch.zeros_like(pictures.brain, dtype=torch.bool)
+    solid = pictures.brain * (pictures.tissues != CSF)
     white_matter = _white_matter(pictures, spacing)
     means = [_tissue_means(image, pictures, white_matter) for image in images]
     seeds = white_matter.nonzero()
@@ -73,12 +76,14 @@ def insert_lesions(
         centre = seeds[int(torch.randint(len(seeds), (), generator=generator, device=seeds.device))]
         distance, radius = _distance(pictures.brain.shape, centre, kind, spacing, generator)
         # soft shoulders of about a voxel: partial volume
-        weight = ((radius - distance) / spacing[0] + 0.5).clamp(0, 1) * pictures.brain
+        weight = ((radius - distance) / spacing[0] + 0.5).clamp(0, 1) * solid
         share = uniform(generator, *kind.towards_csf)
         variation = smooth_noise(generator, tuple(pictures.brain.shape), (12, 14, 12))[0] * kind.variation
         place = torch.where(distance < kind.core_share * radius, 1.0, share) + variation
         for image, (csf, white) in zip(images, means, strict=True):
-            image.copy_(image + weight * (white + place * (csf - white) - image))
+            target = white + place * (csf - white)
+            nearer = (target - image) * (csf - white) > 0  # grey matter may be as much like CSF as the lesion
+            image.copy_(torch.where(nearer, torch.lerp(image, target, weight), image))
         lesion |= weight > 0.5
     return Lesioned(replace(pictures, images=images), lesion)
 

@@ -158,7 +158,7 @@ class PairGenerator:
 
     def _images(self, subject: _Subject, coordinates: Tensor, fractions: Tensor, generator: torch.Generator) -> Tensor:
         """Float32 (S, D, H, W): the real image where there is one, priors times tissue fractions elsewhere."""
-        real = {name: self._warped(image, subject.record, coordinates) for name, image in subject.images.items()}
+        real = self._warped(subject, coordinates) if subject.images else {}
         texture = self._texture(real, fractions, generator)
         images = []
         for name in self.sequences:
@@ -227,15 +227,19 @@ class PairGenerator:
             offsets.append((index.clamp(0, size - 1).mul_(stride), (index >= 0) & (index < size)))
         return offsets
 
-    def _warped(self, image: Tensor, record: Record, coordinates: Tensor) -> Tensor:
-        """A real image at the frame positions, trilinear, (D, H, W)."""
+    def _warped(self, subject: _Subject, coordinates: Tensor) -> dict[str, Tensor]:
+        """Real images at the frame positions, trilinear over what is brain there, (D, H, W) by sequence."""
+        record = subject.record
         shape = torch.tensor([*reversed(record.shape)], device=self.device).reshape(3, 1, 1, 1)
         origin = torch.tensor(record.origin, device=self.device).reshape(3, 1, 1, 1)
         spacing = torch.tensor(record.spacing, device=self.device).reshape(3, 1, 1, 1)
         normalised = (2 * ((coordinates - origin) / spacing) + 1) / shape - 1
         grid = normalised.movedim(0, -1)[None].float()
-        sampled = functional.grid_sample(image[None, None].float(), grid, mode="bilinear", align_corners=False)
-        return sampled[0, 0]
+        inside = (subject.labels > 0).reshape(record.shape).float()
+        stack = torch.stack([inside, *(image * inside for image in subject.images.values())])
+        share, *sampled = functional.grid_sample(stack[None], grid, mode="bilinear", align_corners=False)[0]
+        # as in detection, background must not darken the border
+        return {name: image / share.clamp_min(1e-3) for name, image in zip(subject.images, sampled, strict=True)}
 
     def _can_render(self, record: Record) -> bool:
         return all(
