@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from DALAnomalyLib.calibration import SequenceCalibration
     from DALAnomalyLib.calibration_fit import FalsePositives
+    from DALAnomalyLib.configuration import ModelConfig
     from DALAnomalyLib.detector import Detector
     from DALAnomalyLib.model_store import Model
 
@@ -146,11 +147,12 @@ def run_calibrate(options: CalibrateOptions, reporter: Reporter) -> int:
             options.preprocessing,
             options.model,
             options.device,
-            lambda message: reporter.notice(str(options.cases), message),
+            reporter.notice,
+            str(options.cases),
         )
         looked_at, failures = for_each_case(
             cases,
-            lambda case: fitting.run(lambda detector: _look_at(detector, case, options, reporter, token)),
+            lambda case: fitting.run(case.name, lambda detector: _look_at(detector, case, options, reporter, token)),
             "calibrate",
             reporter,
             token,
@@ -158,7 +160,7 @@ def run_calibrate(options: CalibrateOptions, reporter: Reporter) -> int:
         if not looked_at:
             raise typer.Exit(failures[0].code)
         reporter.progress("calibrate", "fitting thresholds", 1.0)
-        fitted = _fit_sequences(looked_at, fitting.detector, options, [failure.case for failure in failures])
+        fitted = _fit_sequences(looked_at, model.metadata.config, options, [failure.case for failure in failures])
         token.raise_if_cancelled()
         digest = _write(model, fitted, options.output)
     summary = {
@@ -209,13 +211,13 @@ def _look_at(
         )
         for warning in detection.warnings:
             fate = "left out: " if options.leave_out_warned else ""
-            reporter.notice(f"{case.subject} {case.sequence}", fate + warning)
+            reporter.notice(case.name, fate + warning)
         shown = false_positives(detection.score, detection.brain_mask, config.minimum_finding_ml)
         return _LookedAt(detection.sequence, shown, detection.warnings)
 
 
 def _fit_sequences(
-    looked_at: Sequence[_LookedAt], detector: Detector, options: CalibrateOptions, failed: Sequence[Case]
+    looked_at: Sequence[_LookedAt], config: ModelConfig, options: CalibrateOptions, failed: Sequence[Case]
 ) -> dict[str, SequenceCalibration]:
     """The thresholds of every sequence that has scans to set them."""
     from DALAnomalyLib.preprocessing.sequence import AUTOMATIC
@@ -231,7 +233,7 @@ def _fit_sequences(
             remarks.append(f"{warned} of {counted(len(scans), 'scan')} came with warnings and {fate}")
         setting = [scan.shown for scan in scans if not (options.leave_out_warned and scan.warnings)]
         if setting:
-            fitted[sequence] = _fitted(sequence, setting, detector, options, tuple(remarks))
+            fitted[sequence] = _fitted(sequence, setting, config, options, tuple(remarks))
     if not fitted:
         msg = (
             f"{options.cases}: no scan came without warnings, and none is left to set thresholds by; look at what is "
@@ -244,13 +246,12 @@ def _fit_sequences(
 def _fitted(
     sequence: str,
     scans: Sequence[FalsePositives],
-    detector: Detector,
+    config: ModelConfig,
     options: CalibrateOptions,
     remarks: tuple[str, ...],
 ) -> SequenceCalibration:
     from DALAnomalyLib.calibration_fit import CalibrationSettings, fit
 
-    config = detector.metadata.config
     settings = CalibrationSettings(
         source=options.source if options.source is not None else f"healthy scans of {options.cases.name}",
         score=config.score.for_sequence(sequence),

@@ -101,13 +101,14 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter) -> int:
             options.preprocessing,
             options.model,
             options.device,
-            lambda message: reporter.notice(str(options.cases), message),
+            reporter.notice,
+            str(options.cases),
         )
-        check_sequences(cases, fitting.detector.metadata.landmarks, options.cases)
+        check_sequences(cases, fitting.metadata.landmarks, options.cases)
         scored, failures = for_each_case(
             cases,
             lambda case: fitting.run(
-                lambda detector: score_case(detector, case, options.sign, token, options.preprocessing)
+                case.name, lambda detector: score_case(detector, case, options.sign, token, options.preprocessing)
             ),
             "evaluate",
             reporter,
@@ -118,16 +119,16 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter) -> int:
             raise typer.Exit(failures[0].code)
         grouped = groups_of(scored)
         groups = [measure(*group) for group in grouped]
-        presets = _presets(grouped, groups, fitting.detector.metadata.config.score.kind)
+        presets = _presets(grouped, groups, fitting.metadata.config.score.kind)
         rows = [row for group in groups for row in group.rows]
         case_rows = [row for case in scored for row in case_metrics(case)]
         record = {
             "tool": "DALAnomaly",
             "versions": manifest.versions(),
-            "model": fitting.detector.identity,
+            "model": fitting.identity,
             "device": ", ".join(fitting.devices),
             "requested_sign": options.sign,
-            "preprocessing": asdict(options.preprocessing.over(fitting.detector.metadata.config.preprocessing)),
+            "preprocessing": asdict(options.preprocessing.over(fitting.metadata.config.preprocessing)),
             "cases_sha256": table["sha256"],
             "cases_failed": len(failures),
             "failures": [failure.record for failure in failures],

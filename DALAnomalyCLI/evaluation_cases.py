@@ -36,6 +36,11 @@ class Case:
     lesion: Path | None = None
     brain_mask: Path | None = None
 
+    @property
+    def name(self) -> str:
+        """What users are told of it by."""
+        return f"{self.subject} {self.sequence}"
+
 
 @dataclass(frozen=True, eq=False)
 class CaseInputs:
@@ -132,12 +137,11 @@ def for_each_case(
     failures: list[Failure] = []
     for number, case in enumerate(cases):
         token.raise_if_cancelled()
-        name = f"{case.subject} {case.sequence}"
-        reporter.progress(stage, name, number / len(cases))
+        reporter.progress(stage, case.name, number / len(cases))
         try:
             results.append(work(case))
         except (CancelledError, BrokenPipeError):
             raise
         except Exception as error:
-            failures.append(Failure(case, error, reporter.error(name, error)))
+            failures.append(Failure(case, error, reporter.error(case.name, error)))
     return results, failures

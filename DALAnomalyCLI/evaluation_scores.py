@@ -34,7 +34,7 @@ class ScoredVoxels:
     """One kind of score of one case.
 
     Attributes:
-        scores: float32 (N,), the voxels inside the brain mask.
+        scores: float32 (N,), the voxels inside the brain mask; of healthy scans none.
         threshold: the model's own for this kind of score.
         findings: how many there are at that threshold.
         false_positive_ml: volume of the findings outside the lesion.
@@ -53,11 +53,12 @@ class ScoredCase:
     Attributes:
         case: the row it comes from.
         sequence: as used; the row may say auto.
-        labels: bool (N,), the voxels inside the brain mask, true in the lesion.
+        labels: bool (N,), the voxels inside the brain mask, true in the lesion; of healthy scans none.
         lesion_ml: volume of the whole lesion mask.
         lesion_outside_brain_ml: volume of its part that no metric sees.
         by_kind: kind of score to its voxels.
-        error_normal: mean |x - x_r| over the N voxels that are normal, as a fraction of the scan's 99th percentile.
+        error_normal: mean |x - x_r| over the voxels of the brain mask that are normal, as a fraction of the scan's 99th
+            percentile.
         error_abnormal: the same over the lesion; NaN without one.
         warnings: what the detector had to say about the scan.
         presets: what the model's presets show; none if it has no calibration that holds for its score.
@@ -116,17 +117,18 @@ def score_case(
     if share > _LARGEST_SHARE:
         msg = f"{case.lesion}: marks {share:.0%} of the brain; name a mask of the lesion, not a scan or a brain mask"
         raise InputError(msg)
+    kept = brain if case.lesion is not None else np.zeros_like(brain)  # a cohort of healthy scans would fill memory
     voxel_ml = scan.grid.voxel_volume_ml
     normal, abnormal = _reconstruction_errors(scan, first, brain, lesion)
     return ScoredCase(
         case=case,
         sequence=first.sequence,
-        labels=lesion[brain],
+        labels=lesion[kept],
         lesion_ml=np.count_nonzero(lesion) * voxel_ml,
         lesion_outside_brain_ml=np.count_nonzero(lesion & ~brain) * voxel_ml,
         by_kind={
             kind: ScoredVoxels(
-                scores=detection.score.array[brain].astype(np.float32, copy=False),
+                scores=detection.score.array[kept].astype(np.float32, copy=False),
                 threshold=detection.threshold,
                 findings=len(detection.findings),
                 false_positive_ml=np.count_nonzero((detection.findings_mask.array > 0) & ~lesion) * voxel_ml,

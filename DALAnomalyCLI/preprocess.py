@@ -96,18 +96,17 @@ def _preprocess(options: PreprocessOptions, reporter: reporting.Reporter) -> Non
             extraction=wishes.extraction_method,
         )
         inputs = manifest.describe_inputs(source, options.brain_mask, series, options.sequence)
-        fitting = FittingDetector(
-            wishes, options.model, options.device, lambda message: reporter.notice(str(source), message)
-        )
-        config = wishes.over(fitting.detector.metadata.config.preprocessing)
+        fitting = FittingDetector(wishes, options.model, options.device, reporter.notice, str(source))
+        config = wishes.over(fitting.metadata.config.preprocessing)
         with naming(source):
             prepared = fitting.run(
+                str(source),
                 lambda detector: detector.prepare(
                     request,
                     config,
                     lambda stage, part: reporter.progress(str(source), stage, 0.05 + 0.75 * part),
                     token,
-                )
+                ),
             )
         detector = fitting.detector
         reporter.progress(str(source), "writing", 0.8)

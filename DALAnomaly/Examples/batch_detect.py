@@ -69,22 +69,17 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{summary}: is no table of this script; move it away or choose another folder", file=sys.stderr)
         return 2
     done_before = [name for name, row in before.items() if options.skip_existing and row["status"] == DONE]
-    waiting = [path for path in scans if path.name not in done_before]
+    waiting = [path for path in scans if shown(path.name) not in done_before]
     if len(waiting) < len(scans):
         print(f"{len(scans) - len(waiting)} of {len(scans)} scans were done before")
-    failures, table, complete = 0, {}, True
+    failures, table = 0, {}
     for row in rows(waiting, options):
         table[row.scan] = {name: "" if value is None else str(value) for name, value in asdict(row).items()}
-        try:
-            # what is done stays known whatever happens next; another start may have written to the same folder
-            write_summary(summary, (rows_before(summary) | table).values())
-            complete = True
-        except (OSError, DALAnomalyError) as error:  # open in a spreadsheet, say
-            say(f"{summary}: cannot be written now ({error}); the row comes with that of the next scan", sys.stderr)
-            complete = False
         failures += row.status == FAILED
         say(f"{row.scan}: {row.error or f'{row.findings} findings, {row.volume_ml} ml'}")
-    print(f"{len(scans) - failures} of {len(scans)} scans done, see {summary}")
+        keep(summary, table)  # what is done stays known whatever happens next
+    complete = keep(summary, table)
+    print(f"{len(scans) - failures} of {len(scans)} scans done, see {summary if complete else 'above'}")
     return 1 if failures or not complete else 0
 
 
@@ -99,6 +94,18 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def keep(summary: Path, table: dict[str, dict[str, str]]) -> bool:
+    """Put these rows among those of the summary, where another start may have written; whether that was possible."""
+    try:
+        rows = rows_before(summary) | table
+        if rows:
+            write_summary(summary, rows.values())
+    except (OSError, DALAnomalyError) as error:  # open in a spreadsheet, say
+        say(f"{summary}: cannot be written now ({error}); {len(table)} rows are missing there so far", sys.stderr)
+        return False
+    return True
+
+
 def rows_before(summary: Path) -> dict[str, dict[str, str]]:
     """The rows of an earlier start by scan, less those whose results are gone.
 
@@ -109,15 +116,16 @@ def rows_before(summary: Path) -> dict[str, dict[str, str]]:
 
     if not summary.exists():
         return {}
+    there = {shown(entry.name) for entry in summary.parent.iterdir() if entry.is_dir()}
     rows = [row.values for row in read_table(summary, COLUMNS)]
-    return {row["scan"]: row for row in rows if row["status"] != DONE or (summary.parent / row["scan"]).is_dir()}
+    return {row["scan"]: row for row in rows if row["status"] != DONE or row["scan"] in there}
 
 
 def write_summary(summary: Path, table: Iterable[dict[str, str]]) -> None:
     """Replace the summary at once, so that it is never half written."""
     part = summary.with_name(f".{SUMMARY}.{secrets.token_hex(4)}")
     try:
-        with part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+        with part.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(sorted(table, key=lambda row: row["scan"]))
@@ -127,8 +135,12 @@ def write_summary(summary: Path, table: Iterable[dict[str, str]]) -> None:
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
-    """Print; names of files need not be text that can be printed."""
-    print(text.encode("utf-8", "backslashreplace").decode(), file=stream or sys.stdout, flush=True)
+    print(shown(text), file=stream or sys.stdout, flush=True)
+
+
+def shown(text: str) -> str:
+    """Text as it is printed, and read back from the summary; names of files need not be text."""
+    return text.encode("utf-8", "backslashreplace").decode().strip()
 
 
 def scans_in(folder: Path) -> list[Path]:
@@ -143,12 +155,12 @@ def rows(scans: Sequence[Path], options: argparse.Namespace) -> Iterator[Row]:
         try:
             found = detect(path, options)
         except DALAnomalyError as error:
-            found = {"status": FAILED, "error": str(error)}
+            found = {"status": FAILED, "error": shown(str(error))}
         except Exception as error:  # whatever is wrong with this scan, the others want to be done
-            found = {"status": FAILED, "error": f"{type(error).__name__}: {error}"}
+            found = {"status": FAILED, "error": shown(f"{type(error).__name__}: {error}")}
         finally:
             slicer.mrmlScene.Clear(False)  # a scan with its results takes up to a gigabyte
-        yield Row(scan=path.name, seconds=round(time.monotonic() - began, 1), **found)
+        yield Row(scan=shown(path.name), seconds=round(time.monotonic() - began, 1), **found)
 
 
 def detect(path: Path, options: argparse.Namespace) -> dict[str, object]:

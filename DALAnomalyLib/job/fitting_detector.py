@@ -19,14 +19,21 @@ class FittingDetector:
     """Moves its detector down the ladder of memory when a scan does not fit; the scans after it find it there.
 
     Attributes:
-        detector: as it lies now.
+        detector: as it lies now; none where moving it failed.
+        metadata: of its model.
+        identity: of its model, as manifests have it.
         devices: where it has worked, in order.
     """
 
     detector: Detector
 
     def __init__(
-        self, options: PreprocessingOptions, model: Path | None, device: str, say: Callable[[str], None]
+        self,
+        options: PreprocessingOptions,
+        model: Path | None,
+        device: str,
+        say: Callable[[str, str], None],
+        source: str,
     ) -> None:
         """Load the detector.
 
@@ -34,7 +41,8 @@ class FittingDetector:
             options: how scans are preprocessed.
             model: model file; None for the shipped one.
             device: where the networks shall run, as `resolve_device` knows it.
-            say: told, for the user, that memory ran out and what is tried next.
+            say: told, for the user, with which scan memory ran out and what is tried next.
+            source: what is said in the place of a scan if it runs out already while the model is loaded.
 
         Raises:
             DALAnomalyError: one of its subclasses; no such device, or the model cannot be loaded.
@@ -45,15 +53,19 @@ class FittingDetector:
         self._attempts = attempts_on(str(resolve_device(device)))
         self._attempt: Attempt | None = None
         self.devices: list[str] = []
-        self.run(lambda _detector: None)
+        self.metadata, self.identity = self.run(source, lambda detector: (detector.metadata, detector.identity))
 
-    def run(self, work: Callable[[Detector], _Result]) -> _Result:
-        """What `work` makes of the detector; done again with the next one where memory runs out.
+    def run(self, source: str, work: Callable[[Detector], _Result]) -> _Result:
+        """What `work` makes of the detector, and of the next one where memory runs out; `source` names its scan.
 
         Raises:
             DeviceError: memory does not suffice anywhere.
         """
-        return first_that_fits(self._attempts, lambda attempt: work(self._placed(attempt)), self._say)
+        return first_that_fits(
+            self._attempts,
+            lambda attempt: work(self._placed(attempt)),
+            lambda message: self._say(source, f"{message}; what comes after it stays there"),
+        )
 
     def _placed(self, attempt: Attempt) -> Detector:
         if attempt != self._attempt:

@@ -26,7 +26,7 @@ from DALAnomalyLib.preprocessing.steps import StepLog
 from DALAnomalyLib.rigid_transform import RigidTransform
 from DALAnomalyLib.volume import AnyArray, Grid, Volume
 from DALAnomalyLib.volume_io import ScanDescription
-from DALAnomalyLib.volume_io.scan_checks import check_finite
+from DALAnomalyLib.volume_io.scan_checks import check_finite, check_shape
 
 CACHE_VERSION = 2
 """Raised when a step's algorithm changes, so that no older result is taken for a new one."""
@@ -134,7 +134,10 @@ def place_scan(
             "resample the mask to the scan"
         )
         raise GeometryError(msg)
+    check_shape(request.volume.array.shape, "the scan")
     check_finite(request.volume.array, "the scan")
+    if request.brain_mask is not None:
+        check_finite(request.brain_mask.array, "the brain mask")
     if request.description is not None and request.description.orientation_doubt is not None:
         log.warn(request.description.orientation_doubt)
     scan, given = _reordered(request, log)
@@ -158,8 +161,8 @@ def place_scan(
             (found, corrected, gain, registration), log.records = first, records
     if registration is not None:
         _check_registration(registration, log)
-    _check_brain(scan, found, log)
     brain = _trimmed(found, registration, equipment, log)
+    _check_brain(brain, log)
     return PlacedScan(
         original=request.volume.grid,
         scan=scan,
@@ -244,15 +247,16 @@ def _extraction_digests(method: ExtractionMethod, equipment: Equipment) -> list[
     return digests
 
 
-def _check_brain(scan: Volume, found: FoundBrain, log: StepLog) -> None:
-    size = float(found.mask.array.sum(dtype=np.int64)) * scan.grid.voxel_volume_ml
+def _check_brain(brain: Volume, log: StepLog) -> None:
+    voxels = int(brain.array.sum(dtype=np.int64))
+    size = voxels * brain.grid.voxel_volume_ml
     low, high = PLAUSIBLE_BRAIN_ML
     if not low <= size <= high:
         log.warn(f"the brain measures {size:.0f} ml, expected {low:.0f} to {high:.0f}; look at its outline")
-    faces = [np.take(found.mask.array, end, axis) for axis in range(3) for end in (0, -1)]
-    if sum(int(face.sum()) for face in faces) > CUT_SHARE * int(found.mask.array.sum(dtype=np.int64)):
+    faces = [np.take(brain.array, end, axis) for axis in range(3) for end in (0, -1)]
+    if sum(int(face.sum()) for face in faces) > CUT_SHARE * voxels:
         log.warn("the brain is cut off by the edge of the scan; what is missing gets no score")
-    thickest = max(scan.grid.spacing)
+    thickest = max(brain.grid.spacing)
     if thickest > THICK_SLICES_MM:
         log.warn(
             f"slices of {thickest:.1f} mm are thicker than anything the model was tried on; small findings are lost"

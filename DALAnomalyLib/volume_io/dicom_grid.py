@@ -10,9 +10,8 @@ import numpy as np
 from DALAnomalyLib.errors import GeometryError, InputError
 from DALAnomalyLib.volume import Grid, Points
 from DALAnomalyLib.volume_io.dicom_frame import Frame
-from DALAnomalyLib.volume_io.scan_checks import check_extent
+from DALAnomalyLib.volume_io.scan_checks import MINIMUM_VOXELS_PER_AXIS, check_extent
 
-MINIMUM_VOXELS_PER_AXIS = 8
 MAXIMUM_SLICE_STEP_DEVIATION = 0.1
 """Of DICOM slices, relative to their usual distance."""
 MAXIMUM_LATERAL_SHIFT_MM = 0.5

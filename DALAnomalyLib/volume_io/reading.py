@@ -21,12 +21,17 @@ from DALAnomalyLib.volume_io.dicom_header import is_dicom_source
 from DALAnomalyLib.volume_io.dicom_series import ScanSeries, read_series
 from DALAnomalyLib.volume_io.nifti_file import check_nifti, is_nifti
 from DALAnomalyLib.volume_io.quiet_itk import quiet_itk
-from DALAnomalyLib.volume_io.scan_checks import check_extent, check_finite, check_intensities, refuse_non_finite
+from DALAnomalyLib.volume_io.scan_checks import (
+    check_extent,
+    check_finite,
+    check_intensities,
+    check_shape,
+    refuse_non_finite,
+)
 from DALAnomalyLib.volume_io.series_choice import find_scan
 from DALAnomalyLib.volume_io.sitk_volume import from_sitk
 
 READABLE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
-MINIMUM_VOXELS_PER_AXIS = 8
 # Headers keep float32, and tools derive the affine in different ways; a shift this small moves no voxel.
 MASK_TOLERANCE_MM = 0.05
 
@@ -175,9 +180,7 @@ def _one_scalar_volume(image: Any, path: Path) -> Any:
     if len(size) > 3:
         msg = f"{path}: holds several volumes (size {size}); extract the one to analyse"
         raise InputError(msg)
-    if len(size) < 3 or min(size) < MINIMUM_VOXELS_PER_AXIS:
-        msg = f"{path}: size {size} is not a 3D scan; it needs {MINIMUM_VOXELS_PER_AXIS} or more voxels along each axis"
-        raise InputError(msg)
+    check_shape(size[::-1], path)
     return image
 
 

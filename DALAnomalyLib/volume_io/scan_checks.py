@@ -9,11 +9,20 @@ import numpy as np
 from DALAnomalyLib.errors import GeometryError, InputError
 from DALAnomalyLib.volume import AnyArray, Grid
 
+MINIMUM_VOXELS_PER_AXIS = 8
 VOXEL_SIZE_RANGE_MM = (0.1, 10.0)
 EXTENT_RANGE_MM = (50.0, 600.0)
 MAXIMUM_INTENSITY = 1e9
 # Interpolation and N4 leave some slightly negative voxels: 0.05 % of the total intensity in the worst MR scan seen.
 MAXIMUM_NEGATIVE_SHARE = 0.02
+
+
+def check_shape(shape: tuple[int, ...], source: Path | str) -> None:
+    """Refuse what has too few voxels (k, j, i) along an axis (InputError)."""
+    if len(shape) != 3 or min(shape) < MINIMUM_VOXELS_PER_AXIS:
+        size = " x ".join(map(str, shape[::-1]))
+        msg = f"{source}: {size} voxels are not a 3D scan; it needs {MINIMUM_VOXELS_PER_AXIS} or more along each axis"
+        raise InputError(msg)
 
 
 def check_extent(grid: Grid, path: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 KEYWORDS = {
     "T1": r"t1w?i?|t1weighted|mprage|mp2?rage|bravo|spgr|fspgr|ir-?fspgr|tfl",
     "T2": r"t2w?i?|t2weighted",
-    "FLAIR": r"flair|darkfluid|fluid",
+    "FLAIR": r"flair|tirm|darkfluid|fluid",
     "PD": r"pdw?|protondensity",
     "DWI": r"dwi|dti|diff|diffusion|trace|tracew|resolve|b1000",
     "ADC": r"adc|apparent",

@@ -229,6 +229,16 @@ def test_an_empty_mask_is_refused() -> None:
         placed(scan(), mask=Volume(np.zeros(SCAN_GRID.shape, np.uint8), SCAN_GRID))
 
 
+def test_arrays_that_no_file_could_hold_are_refused() -> None:
+    slab = Volume(scan().array[:7], replace(SCAN_GRID, shape=(7, *SCAN_GRID.shape[1:])))
+    with pytest.raises(InputError, match=r"the scan: 38 x 46 x 7 voxels are not a 3D scan; it needs 8 or more"):
+        placed(slab)
+    holed = brain_mask().array.astype(np.float32)
+    holed[20, 20, 20] = np.nan
+    with pytest.raises(InputError, match=r"the brain mask: .*NaN"):
+        placed(scan(), mask=Volume(holed, SCAN_GRID))
+
+
 def test_a_mask_guessed_from_the_atlas_is_warned_of() -> None:
     _, log = placed(scan(), extraction="atlas", skip=SLOW[1:])
     assert record_of(log, "brain_extraction").parameters == {"method": "atlas"}
@@ -339,6 +349,25 @@ def test_a_head_is_outlined_again_in_the_pose_of_the_atlas_unless_that_is_not_wa
     monkeypatch.setattr(chain, "find_brain", outline)
     placed(scan(), skip=("n4",), second_outline=wanted)
     assert len(shown) == outlines
+
+
+def test_what_was_cut_off_an_outline_is_not_warned_of_as_brain(
+    registering: Registering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network took a neck, down to the edge of the scan, for brain; none is left in the mask that is used."""
+    registering(RigidTransform())
+    brain = brain_mask().array
+
+    def outline(volume: Volume, *_how: Any) -> FoundBrain:
+        return FoundBrain(volume.with_array(np.ones_like(brain)), "network", "outlined as told")
+
+    monkeypatch.setattr(chain, "find_brain", outline)
+    monkeypatch.setattr(chain, "trim_to_atlas", lambda moved, _atlas: (moved.with_array(brain), 0.5))
+    result, log = placed(scan(), skip=("n4",), second_outline=False)
+    np.testing.assert_array_equal(result.brain.array, brain)
+    assert [text for text in log.warnings if "brain" in text] == [
+        "50% of the brain outline lay far outside the atlas' brain and was cut off; look at qc.png"
+    ]
 
 
 def test_the_first_outline_stands_where_the_second_finds_no_brain(

@@ -21,6 +21,7 @@ class Placed:
     def __init__(self, *given: Any) -> None:
         self.given = given
         self.device = torch.device(given[1])
+        self.metadata, self.identity = "its metadata", {"name": "default"}
 
 
 @pytest.fixture
@@ -48,27 +49,30 @@ def work_on(limit: str) -> Any:
 
 
 def test_a_scan_that_does_not_fit_moves_the_detector_for_those_after_it(loaded: list[Placed]) -> None:
-    said: list[str] = []
-    fitting = FittingDetector(PreprocessingOptions(), MODEL, "cuda:1", said.append)
-    assert fitting.run(work_on("cuda:1")) == "cuda:1"
+    said: list[tuple[str, str]] = []
+    fitting = FittingDetector(PreprocessingOptions(), MODEL, "cuda:1", lambda *told: said.append(told), "cases.csv")
+    assert fitting.run("one", work_on("cuda:1")) == "cuda:1"
     assert (len(loaded), fitting.devices, said) == (1, ["cuda:1"], [])
-    assert fitting.run(work_on("cpu")) == "cpu"
+    assert fitting.run("two", work_on("cpu")) == "cpu"
     assert [one.given for one in loaded] == [(MODEL, a.device, a.outline_device) for a in attempts_on("cuda:1")]
-    assert "not enough memory on the GPU (cuda:1), outlining the brain on the CPU; trying again on the CPU" in said[-1]
-    assert fitting.run(work_on("cpu")) == "cpu"
+    source, message = said[-1]
+    assert source == "two"
+    assert "not enough memory on the GPU (cuda:1), outlining the brain on the CPU; trying again on the CPU" in message
+    assert message.endswith("what comes after it stays there")
+    assert fitting.run("three", work_on("cpu")) == "cpu"
     assert (len(loaded), len(said), fitting.devices) == (3, 2, ["cuda:1", "cpu"])
     assert fitting.detector is loaded[-1]
     with pytest.raises(DeviceError, match="not enough memory on the CPU"):
-        fitting.run(work_on("nowhere"))
+        fitting.run("four", work_on("nowhere"))
 
 
 def test_other_errors_move_nothing(loaded: list[Placed]) -> None:
     def damaged(_detector: Detector) -> None:
         raise InputError("scan.nii: damaged")
 
-    fitting = FittingDetector(PreprocessingOptions(), None, "cuda", print)
+    fitting = FittingDetector(PreprocessingOptions(), None, "cuda", print, "cases.csv")
     with pytest.raises(InputError, match="damaged"):
-        fitting.run(damaged)
+        fitting.run("one", damaged)
     assert (len(loaded), fitting.devices) == (1, ["cuda"])
 
 
@@ -81,6 +85,20 @@ def test_a_gpu_too_full_for_the_model_itself_is_left(loaded: list[Placed], monke
         return load(options, *given)
 
     monkeypatch.setattr(PreprocessingOptions, "load_detector", load_where_it_fits)
-    said: list[str] = []
-    fitting = FittingDetector(PreprocessingOptions(), None, "cuda", said.append)
-    assert (fitting.devices, len(said)) == (["cpu"], 2)
+    said: list[tuple[str, str]] = []
+    fitting = FittingDetector(PreprocessingOptions(), None, "cuda", lambda *told: said.append(told), "cases.csv")
+    assert (fitting.devices, [source for source, _ in said]) == (["cpu"], ["cases.csv"] * 2)
+
+
+def test_what_is_known_of_the_model_stays_where_moving_it_fails(
+    loaded: list[Placed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitting = FittingDetector(PreprocessingOptions(), None, "cuda", lambda *_: None, "cases.csv")
+
+    def refuse(*_: Any) -> None:
+        raise InputError("the model was moved away")
+
+    monkeypatch.setattr(PreprocessingOptions, "load_detector", refuse)
+    with pytest.raises(InputError, match="moved away"):
+        fitting.run("one", work_on("cpu"))
+    assert (fitting.metadata, fitting.identity) == ("its metadata", {"name": "default"})

@@ -66,6 +66,7 @@ def test_parameters_decide(tmp_path: Path, sequence: str | None, elements: dict[
         ("T2", "AX T2 TSE", {}),
         ("FLAIR", "t2_flair_tra", {}),
         ("FLAIR", "t2_tirm_tra_dark-fluid", {}),
+        ("FLAIR", "t2_tirm_tra", {}),
         ("T2*", "t2* ep2d", {}),
         (None, "T1 T2", {}),
         (None, "routine brain", {}),
