@@ -99,7 +99,7 @@ class ProcessTest(unittest.TestCase):
             process(load_sample("T2"), mode="quick", on_progress=enough, on_done=outcomes.append)
             wait_until(lambda: bool(outcomes))
         self.assertIsInstance(outcomes[0], CancelledError)
-        self.assertEqual(len(outcomes), 1)
+        self.assertEqual((len(outcomes), raised), (1, [ValueError]))
 
     def test_failure_of_the_worker_is_handed_to_the_callback(self) -> None:
         outcomes: list[Detected | DALAnomalyError] = []
