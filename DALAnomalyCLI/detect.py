@@ -21,6 +21,7 @@ from DALAnomalyCLI.preprocessing_files import (
 )
 from DALAnomalyCLI.reporting import Reporter
 from DALAnomalyLib.errors import CancelledError, DALAnomalyError, ModelFileError, OutputError, UsageError
+from DALAnomalyLib.file_names import refuse_missing
 from DALAnomalyLib.job.failures import one_line
 from DALAnomalyLib.job.findings_table import write_findings
 from DALAnomalyLib.job.interruption import cancel_on_signals
@@ -224,7 +225,10 @@ def _otherwise(record: Mapping[str, Any], request: DetectionRequest) -> str:
         if record.get("model", {}).get("sha256") == model_digest(request.model):
             differences.clear()
     then = {"brain_mask": record.get("brain_mask"), **record.get("requested", {})}
-    mask = None if request.brain_mask is None else describe_input(request.brain_mask)
+    mask = None
+    if request.brain_mask is not None:
+        refuse_missing(request.brain_mask)
+        mask = describe_input(request.brain_mask)
     if _with_effect({"brain_mask": mask, **plain(wishes(request))}) != _with_effect(then):
         differences.append("other options")
     if not differences:

@@ -431,6 +431,8 @@ def test_what_was_done_otherwise_is_left_out_and_said(run: Run, scan: Path, mode
     assert again(*asked, "--model", model_file, "--no-cache", "--device", "auto").endswith(f"in {tmp_path / 'out'}")
     assert "(with another model; --force" in again(*asked, "--model", other)
     assert "(with another model; --force" in again(*asked, "--model", tmp_path / "gone.dalmodel")
+    gone = run("detect", scan, "-o", tmp_path / "out", *asked, "--brain-mask", tmp_path / "gone.nii")
+    assert (gone.exit_code, "gone.nii: no such file" in gone.stderr) == (3, True)
     for options in (("--threshold", "0.2"), ("--brain-mask", scan)):
         assert "(with other options; --force" in again(*asked, "--model", model_file, *options)
     assert "(with another model and other options;" in again(*asked, "--model", other, "--skip", "none")
