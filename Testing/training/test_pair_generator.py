@@ -259,6 +259,21 @@ def test_background_does_not_darken_the_border_of_a_real_image(
         torch.testing.assert_close(inside, torch.full_like(inside, 200.0))
 
 
+def test_the_border_of_a_made_t2_is_like_what_lies_inside(
+    one_record: Callable[..., Pack], brain_labels: Callable[..., Bytes]
+) -> None:
+    labels = (brain_labels(1.0) > 0).astype(np.uint8)
+    centre = tuple(-5.0 * (n // 2) for n in labels.shape[:0:-1])
+    grainy = np.where(labels > 0, np.random.default_rng(0).normal(200, 4, labels.shape).round(), 0).astype(np.uint8)
+    pack = one_record(labels, {"T1": grainy}, "semi_real", 5.0, (*centre, -120.0))
+    for key in range(4):
+        pictures = pictures_of(pairs_of(pack, replace(MOVING, texture=1.0)), key)
+        deep = 1 - functional.max_pool3d(1 - pictures.brain[None, None], 3, stride=1, padding=1)[0, 0]
+        border, inner = (pictures.images[1][where > 0] for where in (pictures.brain - deep, deep))
+        assert float(inner.std()) > 1
+        assert abs(float(border.mean() - inner.mean())) < 0.3 * float(inner.std())
+
+
 def test_real_pairs_teach_no_tissue(toy_pack: Pack) -> None:
     pairs = pairs_of(toy_pack, GeneratorConfig(), "paired")
     batch = pairs.batch(pairs.learn_landmarks(2), "train", 0, subjects=range(2))

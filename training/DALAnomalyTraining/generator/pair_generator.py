@@ -159,29 +159,28 @@ class PairGenerator:
     def _images(self, subject: _Subject, coordinates: Tensor, fractions: Tensor, generator: torch.Generator) -> Tensor:
         """Float32 (S, D, H, W): the real image where there is one, priors times tissue fractions elsewhere."""
         real = self._warped(subject, coordinates) if subject.images else {}
-        texture = self._texture(real, fractions, generator)
+        shares = _of_brain(fractions)
+        texture = self._texture(real, shares, fractions[..., 0] < 0.5, generator)
         images = []
         for name in self.sequences:
             if name in real:
                 images.append(real[name])
                 continue
             means, deviations = draw_intensities(self._priors[name], self.config, generator)
-            # the share of what is brain in a voxel: background must not darken the border
-            total = (1 - fractions[..., 0]).clamp_min(1e-3)
-            mean, deviation = (fractions[..., 1:] @ torch.stack((means, deviations))[:, 1:].T).unbind(-1)
-            images.append(((mean + deviation * texture) / total).clamp_min(0))
+            mean, deviation = (shares @ torch.stack((means, deviations))[:, 1:].T).unbind(-1)
+            images.append((mean + deviation * texture).clamp_min(0))
         return torch.stack(images)
 
-    def _texture(self, real: dict[str, Tensor], fractions: Tensor, generator: torch.Generator) -> Tensor:
+    def _texture(self, real: dict[str, Tensor], shares: Tensor, inside: Tensor, generator: torch.Generator) -> Tensor:
         """Standard normal variation within tissues, (D, H, W); a real T1's own, inverted, where there is one."""
         shape = self.grid.shape
         if real:
             image = next(iter(real.values()))
-            weights = fractions.flatten(0, 2)
+            weights = shares.flatten(0, 2)
             # a matrix product over so many voxels would round differently from call to call
             means = (image.flatten()[:, None] * weights).sum(0) / weights.sum(0).clamp_min(1)
-            residual = image - fractions @ means
-            spread = residual[fractions[..., 0] < 0.5].std().clamp_min(1e-6)
+            residual = image - shares @ means
+            spread = residual[inside].std().clamp_min(1e-6)
             return -(residual / spread).clamp(-3, 3)
         cells = [max(2, round(n * s / self.config.texture_cells_mm)) for n, s in zip(shape, self._spacing, strict=True)]
         coarse = torch.randn((1, 1, *cells), generator=generator, device=self.device)
@@ -255,3 +254,8 @@ class PairGenerator:
             if name in self.sequences
         }
         return _Subject(record, torch.from_numpy(pack.labels(record)).flatten().to(self.device), images)
+
+
+def _of_brain(fractions: Tensor) -> Tensor:
+    """Shares of the label classes in what is brain of a voxel: background must not darken the border."""
+    return fractions[..., 1:] / (1 - fractions[..., :1]).clamp_min(1e-3)
