@@ -17,6 +17,7 @@ from DALAnomalyCLI.evaluation_cases import (
     for_each_case,
     read_cases,
     read_inputs,
+    tell_of_moves,
 )
 from DALAnomalyCLI.model_output import check_model_output
 from DALAnomalyCLI.reporting import Reporter
@@ -147,7 +148,7 @@ def run_calibrate(options: CalibrateOptions, reporter: Reporter) -> int:
             options.preprocessing,
             options.model,
             options.device,
-            reporter.notice,
+            tell_of_moves(reporter),
             str(options.cases),
         )
         looked_at, failures = for_each_case(

@@ -49,6 +49,7 @@ class CohortSummary:
         self._scans: dict[str, Path] = {}
         for scan in scans:
             self._scans.setdefault(input_name(scan), scan)
+        self._waiting: set[str] = set()
         self._unwritten: _Rows = {}
         self.folders: dict[Path, str] = {}
 
@@ -59,11 +60,13 @@ class CohortSummary:
             OutputError: another table lies there, or it cannot be written.
         """
         with self._table() as rows:
-            known = {row["input"]: folder for folder, row in rows.items()}
-            new = [scan for name, scan in self._scans.items() if name not in known]
-            taken = dict(zip(new, unique_stems(new, rows), strict=True))
-            self.folders = {scan: taken.get(scan) or known[name] for name, scan in self._scans.items()}
-            rows.update((folder, self._row(scan, {"status": WAITING})) for scan, folder in taken.items())
+            folders = {row["input"]: folder for folder, row in rows.items()}
+            self._waiting = self._scans.keys() - folders.keys()
+            new = [scan for name, scan in self._scans.items() if name in self._waiting]
+            for scan, folder in zip(new, unique_stems(new, rows), strict=True):
+                rows[folder] = self._row(scan, {"status": WAITING})
+                folders[input_name(scan)] = folder
+            self.folders = {scan: folders[name] for name, scan in self._scans.items()}
         return self
 
     def __exit__(
@@ -76,17 +79,18 @@ class CohortSummary:
         """
         with self._table() as rows:
             rows.update(self._unwritten)
-            for folder, row in list(rows.items()):
-                if row["status"] == WAITING and row["input"] in self._scans:
-                    del rows[folder]
-            if self._fresh and all(row["status"] == FAILED for row in rows.values()):  # then not even a folder is left
-                rows.clear()
+            own = {name: row for name, row in rows.items() if row["input"] in self._scans}
+            idle = [name for name, row in own.items() if row["status"] == WAITING and row["input"] in self._waiting]
+            # where this run made the folder and nothing has a result, not even the folder is left
+            in_vain = self._fresh and all(row["status"] in (WAITING, FAILED) for row in own.values())
+            for name in own if in_vain else idle:
+                del rows[name]
 
     def done(self, scan: Path, findings_file: str) -> None:
         """Note the result that lies in the scan's folder.
 
         Raises:
-            OutputError: the table cannot be written now; the row comes with the next one.
+            OutputError: the table cannot be written now; the row is kept for the next try.
         """
         folder = self._path.parent / self.folders[scan]
         manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
@@ -106,7 +110,7 @@ class CohortSummary:
         """Note that there is no result.
 
         Raises:
-            OutputError: the table cannot be written now; the row comes with the next one.
+            OutputError: the table cannot be written now; the row is kept for the next try.
         """
         self._note(scan, {"status": FAILED, "error": message})
 
@@ -159,5 +163,5 @@ class CohortSummary:
 
 
 def input_name(scan: Path) -> str:
-    """How the table names an input: its full path, without following links."""
-    return os.path.abspath(scan).encode("utf-8", "backslashreplace").decode()
+    """How the table names an input, also when it is read back: its full path, without following links."""
+    return os.path.abspath(scan).encode("utf-8", "backslashreplace").decode().strip()

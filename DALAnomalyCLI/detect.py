@@ -187,7 +187,7 @@ def run_detect(
                 try:
                     _note(summary, request, failure)
                 except OutputError as error:  # the results are there all the same
-                    reporter.notice(str(request.scan), f"{error} It is tried again with the next row")
+                    reporter.notice(str(request.scan), f"{error} The row is kept for the next try")
     if len(options.requests) > 1:
         reporter.note(f"{done} of {len(options.requests)} inputs done, {failed} failed")
     return codes[0] if codes else 0

@@ -12,7 +12,14 @@ from typing import Annotated
 import typer
 
 from DALAnomalyCLI import option, reporting
-from DALAnomalyCLI.evaluation_cases import ALL, REQUIRED_COLUMNS, check_sequences, for_each_case, read_cases
+from DALAnomalyCLI.evaluation_cases import (
+    ALL,
+    REQUIRED_COLUMNS,
+    check_sequences,
+    for_each_case,
+    read_cases,
+    tell_of_moves,
+)
 from DALAnomalyCLI.evaluation_measures import Group, Row, case_metrics, groups_of, measure
 from DALAnomalyCLI.evaluation_preset_table import preset_rows
 from DALAnomalyCLI.evaluation_report import LEGEND, LEGEND_OF_PRESETS, draw_curves, shown_tables, write_table
@@ -101,7 +108,7 @@ def run_evaluate(options: EvaluateOptions, reporter: Reporter) -> int:
             options.preprocessing,
             options.model,
             options.device,
-            reporter.notice,
+            tell_of_moves(reporter),
             str(options.cases),
         )
         check_sequences(cases, fitting.metadata.landmarks, options.cases)

@@ -125,6 +125,11 @@ class Failure(NamedTuple):
         }
 
 
+def tell_of_moves(reporter: Reporter) -> Callable[[str, str], None]:
+    """What a `FittingDetector` for many cases tells with which case memory ran out."""
+    return lambda source, message: reporter.notice(source, f"{message}; the cases after it stay there")
+
+
 def for_each_case(
     cases: Sequence[Case], work: Callable[[Case], Result], stage: str, reporter: Reporter, token: CancelToken
 ) -> tuple[list[Result], list[Failure]]:

@@ -17,8 +17,9 @@ def stem_of(path: Path) -> str:
     name = _absolute(path).name
     for suffix in IMAGE_SUFFIXES:
         if name.lower().endswith(suffix):
-            return name[: -len(suffix)] or "scan"
-    return name or "scan"
+            name = name[: -len(suffix)]
+            break
+    return name.strip() or "scan"
 
 
 def unique_stems(paths: Sequence[Path], taken: Collection[str] = ()) -> list[str]:

@@ -50,6 +50,7 @@ class Panel(VTKObservationMixin):
         self.parameters: DALAnomalyParameterNode | None = None
         self._connection: int | None = None
         self._shown_scan: slicer.vtkMRMLScalarVolumeNode | None = None
+        self._result_tag: int | None = None  # of the observer of that scan
         self._outdated = False  # whether the views show an older result of this scan
         self._asked = RunOptions()  # of the last run; the choices may change meanwhile
         self._finished: slicer.vtkMRMLScalarVolumeNode | None = None  # whose result was announced
@@ -160,7 +161,8 @@ class Panel(VTKObservationMixin):
 
     def _on_result_of_script(self, caller: Any, event: Any) -> None:
         self._outdated = True
-        self._show_stored_result()
+        if self.parameters is not None:
+            self._show_stored_result()
 
     def _show_stored_result(self) -> None:
         """What the scene holds for the chosen scan, as after reopening it."""
@@ -200,11 +202,12 @@ class Panel(VTKObservationMixin):
         self.run.show_warnings(())
 
     def _follow(self, scan: slicer.vtkMRMLScalarVolumeNode | None) -> None:
-        """This scan is shown: a script may search it, too."""
+        """This scan is shown: a script may search it, too, even while another module is shown."""
+        # not `addObserver`, which would keep every scan in memory that was ever shown
+        if self._shown_scan is not None:
+            self._shown_scan.RemoveObserver(self._result_tag)
         self._shown_scan = scan
-        self.removeObservers(self._on_result_of_script)
-        if scan is not None:
-            self.addObserver(scan, RESULT_EVENT, self._on_result_of_script)
+        self._result_tag = None if scan is None else scan.AddObserver(RESULT_EVENT, self._on_result_of_script)
 
 
 def _comparison(result: DetectionResult) -> str:

@@ -62,9 +62,7 @@ class FittingDetector:
             DeviceError: memory does not suffice anywhere.
         """
         return first_that_fits(
-            self._attempts,
-            lambda attempt: work(self._placed(attempt)),
-            lambda message: self._say(source, f"{message}; what comes after it stays there"),
+            self._attempts, lambda attempt: work(self._placed(attempt)), lambda message: self._say(source, message)
         )
 
     def _placed(self, attempt: Attempt) -> Detector:

@@ -67,6 +67,32 @@ def test_rows_of_earlier_runs_stay(tmp_path: Path) -> None:
     assert statuses(tmp_path) == {"a": "failed", "b": "failed"}
 
 
+def test_a_run_gives_up_only_folders_that_it_took(tmp_path: Path) -> None:
+    scans = [Path("a.nii"), Path("b.nii")]
+    with CohortSummary(tmp_path, scans) as first:
+        with CohortSummary(tmp_path, scans) as again:
+            assert again.folders == first.folders
+        assert statuses(tmp_path) == {"a": "waiting", "b": "waiting"}
+
+
+def test_a_run_in_vain_takes_no_other_rows_with_it(tmp_path: Path) -> None:
+    """Where it has made the folder."""
+    output = tmp_path / "out"
+    table = CohortSummary(output, [Path("a.nii")])
+    output.mkdir()
+    with table:
+        fail_all(output, [Path("b.nii")])
+        table.failed(Path("a.nii"), "damaged")
+    assert statuses(output) == {"b": "failed"}
+
+
+def test_blanks_around_names_do_not_part_a_scan_from_its_row(tmp_path: Path) -> None:
+    scans = [Path("a .nii"), Path("dicom ")]
+    assert fail_all(tmp_path, scans) == ["a", "dicom"]
+    assert fail_all(tmp_path, scans) == ["a", "dicom"]
+    assert statuses(tmp_path) == {"a": "failed", "dicom": "failed"}
+
+
 def test_two_names_of_one_scan_are_one(tmp_path: Path) -> None:
     with CohortSummary(tmp_path, [Path("a.nii"), Path("b.nii"), Path("x/../a.nii")]) as table:
         assert table.folders == {Path("a.nii"): "a", Path("b.nii"): "b"}

@@ -350,7 +350,7 @@ def test_a_summary_that_cannot_be_written_fails_no_scan(
     monkeypatch.setattr(os, "replace", open_elsewhere)
     done = detect(*inputs, "-o", tmp_path / "out")
     said = "summary.csv: cannot be written (Permission denied); is it open in another program, or the disk full?"
-    assert f"{said} It is tried again" in " ".join(done.stdout.split())
+    assert f"{said} The row is kept for the next try" in " ".join(done.stdout.split())
     assert "2 of 2 inputs done" in done.stdout
     assert names(tmp_path / "out") == ["a", "b", "summary.csv"]
     for_good = refused > 1

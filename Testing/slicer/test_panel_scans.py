@@ -1,6 +1,7 @@
 """The panel with results of several scans in the scene, and with scans and results that were changed meanwhile."""
 
 import dataclasses
+import gc
 import tempfile
 import unittest
 from pathlib import Path
@@ -412,6 +413,29 @@ class ScriptTest(ScansTestCase):
             self.assertEqual(self.ui.findingsTable.rowCount, len(detected.rows))
             self.assertEqual(self.ui.statusLabel.text, "Compared with a healthy T2.")
             self.leave_and_enter()
+
+    def test_the_panel_shows_what_a_script_found_while_another_module_was_shown(self) -> None:
+        red = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
+        sample = load_sample("T2")
+        self.choose(sample)
+        process(sample, "T2", mode="quick")
+        self.ui.differenceButton.click()
+        slicer.modules.dalanomaly.widgetRepresentation().exit()
+        process(sample, "T2", mode="quick", threshold=0.08)
+        slicer.modules.dalanomaly.widgetRepresentation().enter()
+        self.assertAlmostEqual(self.ui.thresholdSlider.value, 0.08, places=4)
+        self.assertEqual(red.GetBackgroundVolumeID(), sample.GetID())
+
+    def test_scans_that_were_removed_take_no_memory(self) -> None:
+        gone: list[object] = []
+        scan = add_scan(name="to be removed")
+        self.choose(scan)
+        scan.AddObserver("DeleteEvent", lambda *_: gone.append(1))
+        self.choose(self.t1)
+        slicer.mrmlScene.RemoveNode(scan)
+        del scan
+        gc.collect()
+        self.assertEqual(len(gone), 1)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,9 @@ class qMRMLNodeComboBox(QWidget):
         self._required: list[_RequiredAttribute] = []
         self._observations = slicer.util.VTKObservationMixin()
         refresh = weakref.WeakMethod(self._refresh)  # neither scene nor nodes shall keep the widget alive
+        watch = weakref.WeakMethod(self._watch)
         self._on_event = lambda *_: refresh()()
+        self._on_removal = lambda *_: (watch()(), refresh()())
         self._combo_box = ctkComboBox()
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -84,15 +86,19 @@ class qMRMLNodeComboBox(QWidget):
         return self._scene
 
     def setMRMLScene(self, scene: Any) -> None:
-        self._observations.removeObservers()
         self._scene = scene
-        if scene is not None:
-            for event in (Scene.NodeAddedEvent, Scene.NodeRemovedEvent):
-                self._observations.addObserver(scene, event, self._on_event)
+        self._watch()
         self.setEnabled(scene is not None)
         self._refresh()
         if self._requested:
             self.setCurrentNodeID(self._requested)
+
+    def _watch(self) -> None:
+        """Forget the nodes that were watched, for the mixin would keep those that leave the scene in memory."""
+        self._observations.removeObservers()
+        if self._scene is not None:
+            self._observations.addObserver(self._scene, Scene.NodeAddedEvent, self._on_event)
+            self._observations.addObserver(self._scene, Scene.NodeRemovedEvent, self._on_removal)
 
     # -- list
 

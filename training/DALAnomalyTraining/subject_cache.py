@@ -20,7 +20,7 @@ from DALAnomalyLib.preprocessing.equipment import Equipment
 from DALAnomalyLib.preprocessing.step_cache import StepCache, cache_key
 from DALAnomalyTraining.label_classes import OUTER_CSF
 
-VERSION = 1
+VERSION = 2
 """Raised when subjects are prepared differently, so that no older one is taken for a new one."""
 SKIPPED_FILE = "skipped.csv"
 _LIMIT_BYTES = 10**12
