@@ -72,13 +72,13 @@ def main(arguments: Sequence[str]) -> int:
     waiting = [path for path in scans if shown(path.name) not in done_before]
     if len(waiting) < len(scans):
         print(f"{len(scans) - len(waiting)} of {len(scans)} scans were done before")
-    failures, table = 0, {}
+    failures, table, complete = 0, {}, True
     for row in rows(waiting, options):
         table[row.scan] = {name: "" if value is None else str(value) for name, value in asdict(row).items()}
         failures += row.status == FAILED
         say(f"{row.scan}: {row.error or f'{row.findings} findings, {row.volume_ml} ml'}")
-        keep(summary, table)  # what is done stays known whatever happens next
-    complete = keep(summary, table)
+        complete = keep(summary, table)  # what is done stays known whatever happens next
+    complete = complete or keep(summary, table)
     print(f"{len(scans) - failures} of {len(scans)} scans done, see {summary if complete else 'above'}")
     return 1 if failures or not complete else 0
 
@@ -97,11 +97,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def keep(summary: Path, table: dict[str, dict[str, str]]) -> bool:
     """Put these rows among those of the summary, where another start may have written; whether that was possible."""
     try:
-        rows = rows_before(summary) | table
-        if rows:
-            write_summary(summary, rows.values())
+        write_summary(summary, (rows_before(summary) | table).values())
     except (OSError, DALAnomalyError) as error:  # open in a spreadsheet, say
-        say(f"{summary}: cannot be written now ({error}); {len(table)} rows are missing there so far", sys.stderr)
+        say(f"{summary}: cannot be written now ({error}), and lacks the last of the rows above", sys.stderr)
         return False
     return True
 

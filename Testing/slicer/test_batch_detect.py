@@ -115,7 +115,7 @@ def test_rows_of_other_starts_stay_and_a_table_that_cannot_be_replaced_stops_not
     )
     done = run_script(locked, scans, results)
     assert done.stderr.splitlines()[-1].endswith(
-        "summary.csv: cannot be written now ([Errno 13] Permission denied); 4 rows are missing there so far"
+        "summary.csv: cannot be written now ([Errno 13] Permission denied), and lacks the last of the rows above"
     )
     assert done.stdout.splitlines()[-1] == "0 of 4 scans done, see above"
     assert [entry.name for entry in results.iterdir()] == ["summary.csv"]
