@@ -293,7 +293,7 @@ def shown_calibration(calibration: Mapping[str, SequenceCalibration]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
     table.add_column("seq")
     table.add_column("preset")
-    for title in ("n", "threshold", "90 %", "ml/scan", "90 %", "findings/scan"):
+    for title in ("n", "threshold", "90 %", "ml/scan", "90 %", "left out", "findings/scan"):
         table.add_column(title, justify="right", no_wrap=True)
     for sequence, entry in calibration.items():
         for name in PRESETS:
@@ -306,6 +306,7 @@ def shown_calibration(calibration: Mapping[str, SequenceCalibration]) -> Table:
                 "{:.4g} to {:.4g}".format(*preset.threshold_interval),
                 f"{preset.false_positive_ml:.2f}",
                 "{:.2f} to {:.2f}".format(*preset.false_positive_ml_interval),
+                "" if preset.left_out_ml is None else f"{preset.left_out_ml:.2f}",
                 f"{preset.false_positives_per_scan:.2f}",
                 end_section=name == PRESETS[-1],
             )

@@ -117,6 +117,7 @@ def _readable_presets(entry: dict[str, Any]) -> dict[str, Any]:
             f"{preset['threshold_interval'][1]:.4g}), {preset['false_positive_ml']:.2f} ml (90 %: "
             f"{preset['false_positive_ml_interval'][0]:.2f} to {preset['false_positive_ml_interval'][1]:.2f}) and "
             f"{preset['false_positives_per_scan']:.2f} findings per healthy scan"
+            + ("" if preset["left_out_ml"] is None else f", {preset['left_out_ml']:.2f} ml in one left out")
         )
         for name, preset in entry["presets"].items()
     }

@@ -32,6 +32,8 @@ class CalibratedPreset:
         false_positive_ml: mean volume of false findings at the threshold, ml per scan.
         false_positive_ml_interval: where 90 % of the means fall when the scans are drawn anew.
         false_positives_per_scan: mean number of false findings at the threshold.
+        left_out_ml: mean volume of false findings of a scan at the threshold that the other scans give, ml; what a
+            healthy scan of the same kind that took no part costs. None for one scan, and in files that do not tell it.
 
     Raises:
         UsageError: a number is not finite, negative, or a threshold is 0.
@@ -43,11 +45,17 @@ class CalibratedPreset:
     false_positive_ml: float
     false_positive_ml_interval: tuple[float, float]
     false_positives_per_scan: float
+    left_out_ml: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no calibration can have measured."""
         positive = (self.target_ml, self.threshold, *self.threshold_interval)
-        others = (self.false_positive_ml, *self.false_positive_ml_interval, self.false_positives_per_scan)
+        others = (
+            self.false_positive_ml,
+            *self.false_positive_ml_interval,
+            self.false_positives_per_scan,
+            self.left_out_ml or 0.0,
+        )
         if not all(math.isfinite(value) for value in (*positive, *others)) or min(positive) <= 0 or min(others) < 0:
             msg = (
                 f"preset with threshold {self.threshold} for {self.target_ml} ml is no calibrated one; calibrate again"

@@ -162,6 +162,7 @@ def fit(scans: Sequence[FalsePositives], settings: CalibrationSettings) -> Seque
             false_positive_ml=_short(volumes[:, place].mean()),
             false_positive_ml_interval=_interval(resampled[:, place]),
             false_positives_per_scan=_short(counts[:, place].mean()),
+            left_out_ml=_left_out(volumes, target),
         )
         if target * len(scans) < settings.minimum_finding_ml:
             warnings.append(
@@ -186,6 +187,15 @@ def _last_within(volumes: Floats, target: float) -> npt.NDArray[np.intp]:
     first = np.where(exceeds.any(axis=-1), exceeds.argmax(axis=-1), volumes.shape[-1])
     last: npt.NDArray[np.intp] = np.maximum(first - 1, 0)
     return last
+
+
+def _left_out(volumes: Floats, target: float) -> float | None:
+    """Mean of the volumes (scans, t) of every scan where the mean of the others stays within the target."""
+    scans = len(volumes)
+    if scans == 1:
+        return None
+    of_others = (volumes.sum(axis=0) - volumes) / (scans - 1)
+    return _short(volumes[np.arange(scans), _last_within(of_others, target)].mean())
 
 
 def _interval(values: Floats) -> tuple[float, float]:

@@ -111,6 +111,9 @@ def test_people_see_the_presets_here_and_in_model_info(
     assert f"{entry.presets['balanced'].threshold:.4g}" in line
     plain = json.loads(run("model", "info", tmp_path / "new.dalmodel", "--json").stdout)
     assert plain["calibration"]["T2"]["scans"] == SCANS
+    left_out = f"{entry.presets['balanced'].left_out_ml:.2f}"
+    assert left_out in done.stdout
+    assert f"{left_out} ml in one left out" in " ".join(shown.split())
 
 
 def test_people_are_told_where_the_threshold_was_not_set_for_such_a_run(

@@ -18,7 +18,9 @@ def made_up_calibration(
     """What fits the scores of the preset model `name`."""
     config = preset(name)
     presets = {
-        key: CalibratedPreset(target, threshold, (0.9 * threshold, 1.1 * threshold), target, (0.5 * target, 2.0), 0.75)
+        key: CalibratedPreset(
+            target, threshold, (0.9 * threshold, 1.1 * threshold), target, (0.5 * target, 2.0), 0.75, 1.1 * target
+        )
         for key, target, threshold in zip(PRESETS, (5.0, 1.0, 0.1), thresholds, strict=True)
     }
     values: dict[str, Any] = {

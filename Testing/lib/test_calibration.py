@@ -54,6 +54,8 @@ def test_record_of_a_run_names_every_preset_and_what_it_was_measured_on() -> Non
         {"threshold_interval": (-0.1, 0.2)},
         {"false_positive_ml": -1.0},
         {"false_positives_per_scan": math.inf},
+        {"left_out_ml": -0.1},
+        {"left_out_ml": math.nan},
     ],
 )
 def test_a_preset_that_cannot_have_been_measured_is_refused(change: dict[str, object]) -> None:

@@ -174,6 +174,15 @@ def test_equal_scans_leave_no_doubt_and_different_ones_do() -> None:
     assert spread.threshold_interval[0] < 0.5 * spread.threshold
 
 
+def test_a_scan_left_out_costs_what_the_others_threshold_shows_in_it() -> None:
+    scales = np.array([20.0, 30, 40, 90])
+    of_others = (scales.sum() - scales) / 3
+    for name, target in zip(PRESETS, TARGETS_ML, strict=True):
+        left_out = fit([exponential(scale) for scale in scales], SETTINGS).presets[name].left_out_ml
+        assert left_out == pytest.approx(target * (scales / of_others).mean(), rel=0.06)
+    assert fit([exponential(30)], SETTINGS).presets["balanced"].left_out_ml is None
+
+
 def test_few_scans_are_warned_of() -> None:
     (warning,) = fit([exponential(30)] * 9, SETTINGS).warnings
     assert "only 9 healthy scans" in warning
