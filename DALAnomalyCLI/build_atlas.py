@@ -15,7 +15,9 @@ from DALAnomalyLib.wording import counted
 def build_atlas(
     label_maps: Annotated[list[Path], typer.Option(help="Folder of FreeSurfer label maps; repeatable.")],
     priors: Annotated[Path, typer.Option(help="Folder of measured T1 and T2 intensity priors (SynthSR's files).")],
-    pose: Annotated[Path, typer.Option(help="Skull-stripped T1 whose pose the atlas takes; only for alignment.")],
+    pose: Annotated[
+        Path, typer.Option(help="Skull-stripped T1 in the pose of the BraTS scans (SRI24), which the atlas takes.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the atlas.")],
     rounds: Annotated[int, typer.Option(help="Rounds of deformable averaging; 0: affine.", min=0, max=20)] = 4,
     spacing: Annotated[float, typer.Option(help="Voxel size in mm of the deformation.", min=1.0, max=20.0)] = 2.5,

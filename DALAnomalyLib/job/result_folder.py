@@ -1,7 +1,8 @@
-"""A folder of results that is either whole or absent.
+"""A folder of results that is either whole or empty.
 
-Results are written into a hidden folder beside the final one and renamed at the end, so a killed run leaves no half
-result. One lock file per final folder keeps two runs apart; whoever holds it may clean up what a killed run left.
+Results are written into a hidden folder inside the final one and moved out at the end, so a killed run leaves no half
+result, and the folder stays the very one that the user made: with its rights, mounted from elsewhere, or the place
+where a shell stands. One lock file keeps two runs apart; whoever holds it may clean up what a killed run left.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -21,6 +22,10 @@ from DALAnomalyLib.errors import OutputError
 from DALAnomalyLib.file_names import text_of
 
 _HARMLESS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+_OURS = ".dal-anomaly-"
+"""Begins the names of what lies in the folder only while a run writes, or after one was killed."""
+_LEAVING, _REPLACED = f"{_OURS}leaving", f"{_OURS}replaced"
+"""Where the older result waits: while its files are moved there, and once all of them are."""
 _FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
@@ -74,7 +79,7 @@ def refuse_existing(final: Path, names: Collection[str], force: bool) -> None:
         if not final.is_dir():
             msg = f"{final}: is a file, not a folder; choose another folder"
             raise OutputError(msg)
-        present = sorted(entry.name for entry in final.iterdir() if entry.name not in _HARMLESS)
+        present = sorted(entry.name for entry in _visible(final) if entry.name not in _HARMLESS)
     foreign = [name for name in present if name not in names]
     if foreign:
         msg = f"{final}: holds files that are no result of this command ({foreign[0]}); choose another folder"
@@ -85,12 +90,13 @@ def refuse_existing(final: Path, names: Collection[str], force: bool) -> None:
 
 
 @contextmanager
-def result_folder(final: Path, names: Collection[str], force: bool = False) -> Iterator[Path]:
-    """Give a hidden folder to write into; it becomes `final` when the block ends well and vanishes otherwise.
+def result_folder(final: Path, names: Sequence[str], force: bool = False) -> Iterator[Path]:
+    """Give a hidden folder to write into; what it holds moves to `final` when the block ends well, else it vanishes.
 
     Args:
-        final: where the result shall appear; missing parent folders are made, and removed again on failure.
-        names: every file name a result may hold; nothing else is ever replaced.
+        final: where the result shall appear; missing folders are made, and removed again on failure.
+        names: every file name a result may hold, in the order in which they appear in `final`: whoever sees the last
+            one there sees all. Nothing else is ever replaced.
         force: whether an older result at `final` is replaced, which happens only once the new one is whole.
 
     Raises:
@@ -99,58 +105,80 @@ def result_folder(final: Path, names: Collection[str], force: bool = False) -> I
     """
     final = Path(os.path.realpath(final))
     text_of(final, OutputError)
-    refuse_existing(final, names, force)
-    with _parents(final.parent), _lock(final):
-        with writing(final):
-            _clean_leftovers(final)
+    if not _leftovers(final):  # where a run was killed, an older result must first be brought back
         refuse_existing(final, names, force)
-        partial = final.with_name(f"{_prefix(final)}{secrets.token_hex(4)}")
+    with _made(final), _lock(final):
+        with writing(final):
+            _clean_leftovers(final, names)
+        refuse_existing(final, names, force)
+        partial = final / f"{_OURS}{secrets.token_hex(4)}"
         with writing(final):
             partial.mkdir()
         try:
             yield partial
             with writing(final):
-                _swap(partial, final)
-        except BaseException:
+                _take_place(partial, final, names)
+        finally:
             shutil.rmtree(partial, ignore_errors=True)
-            raise
 
 
-def _prefix(final: Path) -> str:
-    return f".{final.name}.dal-anomaly-"
-
-
-def _replaced(final: Path) -> Path:
-    """Where the older result waits while the new one takes its place."""
-    return final.with_name(f"{_prefix(final)}replaced")
-
-
-def _swap(partial: Path, final: Path) -> None:
-    if not final.exists():
-        partial.rename(final)
-        return
-    older = _replaced(final)
-    final.rename(older)
+def _take_place(partial: Path, final: Path, names: Sequence[str]) -> None:
+    """Move the new result to where the older one is, if there is one; whatever hinders that, one of them is whole."""
+    leaving, replaced = final / _LEAVING, final / _REPLACED
     try:
-        partial.rename(final)
-    except OSError:
-        older.rename(final)
+        leaving.mkdir()
+        for entry in reversed(_in_order(_results(final, names), names)):
+            entry.rename(leaving / entry.name)
+        leaving.rename(replaced)
+        for entry in _in_order(partial.iterdir(), names):
+            entry.rename(final / entry.name)
+        replaced.rename(partial / _REPLACED)  # from here on the new one holds
+    except BaseException:
+        _bring_back(final, names)
         raise
-    shutil.rmtree(older, ignore_errors=True)
 
 
-def _clean_leftovers(final: Path) -> None:
+def _bring_back(final: Path, names: Sequence[str]) -> None:
+    """Undo what `_take_place` had begun; a run that is killed here is undone in the same way."""
+    leaving, replaced = final / _LEAVING, final / _REPLACED
+    if replaced.exists():
+        for entry in _results(final, names):
+            entry.unlink()
+        replaced.rename(leaving)
+    if leaving.exists():
+        for entry in _in_order(leaving.iterdir(), names):
+            entry.rename(final / entry.name)
+        leaving.rmdir()
+
+
+def _clean_leftovers(final: Path, names: Sequence[str]) -> None:
     """Remove what a killed run left; called under the lock, so nothing found here is still in use."""
-    older = _replaced(final)
-    if older.exists() and not final.exists():
-        older.rename(final)
-    for leftover in final.parent.iterdir():
-        if leftover.name.startswith(_prefix(final)) and leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
+    _bring_back(final, names)
+    for leftover in _leftovers(final):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _leftovers(final: Path) -> list[Path]:
+    """Folders of ours: a run writes there, or was killed while it did."""
+    return [entry for entry in final.glob(f"{_OURS}*") if entry.is_dir()]
+
+
+def _visible(final: Path) -> list[Path]:
+    return [entry for entry in final.iterdir() if not entry.name.startswith(_OURS)]
+
+
+def _results(final: Path, names: Sequence[str]) -> list[Path]:
+    return [entry for entry in _visible(final) if entry.name in names]
+
+
+def _in_order(entries: Iterable[Path], names: Sequence[str]) -> list[Path]:
+    """As `names` has them, after what it does not name."""
+    place = {name: position for position, name in enumerate(names)}
+    return sorted(entries, key=lambda entry: place.get(entry.name, -1))
 
 
 @contextmanager
-def _parents(folder: Path) -> Iterator[None]:
+def _made(folder: Path) -> Iterator[None]:
     missing = _missing(folder)
     try:
         with writing(folder):
@@ -174,7 +202,7 @@ def _remove_empty(made: list[Path]) -> None:
 
 @contextmanager
 def _lock(final: Path) -> Iterator[None]:
-    path = final.with_name(f"{_prefix(final)}lock")
+    path = final / f"{_OURS}lock"
     with writing(final):
         handle = path.open("a")
     with handle:

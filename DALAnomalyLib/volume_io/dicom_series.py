@@ -159,7 +159,10 @@ def _volumes(found: FoundSeries, number: int) -> list[ScanSeries]:
         problem = InputError(f"holds {modality} images, not MR; give a T1 or T2 scan")
     elif found.damaged:
         counts = f"{found.damaged} beside {len(found.frames)} images"
-        problem = InputError(f"damaged or truncated DICOM files ({counts}); copy the series again")
+        problem = InputError(
+            f"damaged or truncated DICOM files ({counts}); copy the series again, and take empty or foreign .dcm files "
+            "out of its folder"
+        )
     elif not found.frames:
         problem = InputError("holds no images; give a T1 or T2 scan")
     stacks = [Stack(tuple(found.frames), None, problem)] if problem else stacks_of(found.frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from DALAnomalyLib.volume_io.dicom_grid import axes_of, grid_of
 
 _SAME_PLACE_MM = 0.01
 _SAME_ORIENTATION = 1e-3
+_SAME_TIME_MS, _SAME_TIME_PART = 0.1, 0.01
+"""Echo and inversion times of one volume differ by no more from slice to slice, the larger counts: some scanners write
+what they measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,23 +38,41 @@ def stacks_of(frames: Sequence[Frame]) -> list[Stack]:
     """
     groups: list[list[Frame]] = []
     for same_kind in _groups_by(frames, _kind):
-        groups.extend(_by_orientation(same_kind))
+        for same_echo in _by_time(same_kind, _echo_time):
+            for same_time in _by_time(same_echo, _inversion_time):
+                groups.extend(_by_orientation(same_time))
     return [stack for group in groups for stack in _repetitions(group)]
 
 
 def _kind(frame: Frame) -> Hashable:
-    """What all slices of a volume share, apart from their orientation."""
+    """What all slices of a volume share, apart from their times and orientation."""
     data = frame.data_set
-    echo = data.number("EffectiveEchoTime") or data.number("EchoTime")
     return (
         data.integer("TemporalPositionIdentifier") or data.integer("TemporalPositionIndex") or 0,
-        round(echo or 0, 1),
         data.texts("ImageType") if "FrameType" not in data.values else data.texts("FrameType"),
         data.texts("ComplexImageComponent"),
-        data.number("InversionTime") or data.numbers("InversionTimes"),
         data.number("DiffusionBValue") or 0,
         data.text("StackID"),
     )
+
+
+def _echo_time(frame: Frame) -> float:
+    return frame.data_set.number("EffectiveEchoTime") or frame.data_set.number("EchoTime") or 0.0
+
+
+def _inversion_time(frame: Frame) -> float:
+    return frame.data_set.number("InversionTime") or frame.data_set.number("InversionTimes") or 0.0
+
+
+def _by_time(frames: Sequence[Frame], time: Callable[[Frame], float]) -> list[list[Frame]]:
+    """Split where the times, in their order, differ by more than a scanner's rounding."""
+    groups: list[list[Frame]] = []
+    for frame in sorted(frames, key=time):
+        before = time(groups[-1][-1]) if groups else -math.inf
+        if time(frame) - before > max(_SAME_TIME_MS, _SAME_TIME_PART * time(frame)):
+            groups.append([])
+        groups[-1].append(frame)
+    return groups
 
 
 def _groups_by(frames: Sequence[Frame], key: Callable[[Frame], Hashable]) -> list[list[Frame]]:

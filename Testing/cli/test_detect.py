@@ -569,7 +569,7 @@ def start_and_pause(scan: Path, out: Path, model: Path) -> subprocess.Popen[str]
         assert process.poll() is None, f"the run ended before its time: {process.communicate()}"
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert any(out.parent.glob(f".{out.name}.dal-anomaly-*/anomaly.nii.gz"))
+    assert any(out.glob(".dal-anomaly-*/anomaly.nii.gz"))
     return process
 
 
@@ -582,8 +582,8 @@ def test_killed_run_leaves_no_result_and_the_next_run_cleans_up(
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert not out.exists()
-    assert any(name.startswith(".out.") for name in names(tmp_path)), "or this test proves nothing"
+    assert names(out)
+    assert all(name.startswith(".") for name in names(out))
     assert detect(scan, "-o", out).exit_code == 0
     assert names(tmp_path) == ["in", "out"]
     assert names(out) == sorted(RESULT_FILES)

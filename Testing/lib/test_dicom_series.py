@@ -225,6 +225,7 @@ def test_different_slices_at_one_place_are_refused(tmp_path: Path) -> None:
     "element",
     [
         {"EchoTime": 80},
+        {"EchoTime": 12.3},
         {"AcquisitionNumber": 2},
         {"TemporalPositionIdentifier": 2},
         {"ImageType": ["ORIGINAL", "PRIMARY", "M", "NORM"]},
@@ -241,6 +242,26 @@ def test_volumes_that_share_a_series_identifier_are_never_mixed(tmp_path: Path, 
     read = [read_volume(tmp_path, series=number).array for number in (1, 2)]
     assert {int((array - SCAN.array).max()) for array in read} == {0, 5}
     assert all(np.ptp(array - SCAN.array) == 0 for array in read)
+
+
+@pytest.mark.parametrize(
+    ("element", "times"),
+    [("EchoTime", (101.049, 101.051)), ("EchoTime", (12.0, 12.09)), ("InversionTime", (2500, 2500.001))],
+)
+def test_times_that_scanners_measured_for_every_slice_split_no_volume(
+    tmp_path: Path, element: str, times: tuple[float, float]
+) -> None:
+    def measured(index: int, data_set: Dataset) -> None:
+        setattr(data_set, element, times[index % 2])
+
+    write_series(tmp_path, SCAN, change=measured)
+    np.testing.assert_array_equal(read_volume(tmp_path).array, SCAN.array)
+
+
+def test_volumes_of_two_inversion_times_are_never_mixed(tmp_path: Path) -> None:
+    write_series(tmp_path, SCAN, InversionTime=900)
+    write_series(tmp_path, Volume(SCAN.array + 5, SCAN.grid), name="second{}", InversionTime=2500)
+    assert [(one.part, one.count) for one in list_series(tmp_path)] == [((1, 2), 24), ((2, 2), 24)]
 
 
 def test_magnitude_is_chosen_beside_its_phase(tmp_path: Path) -> None:
@@ -565,6 +586,19 @@ def test_no_message_and_no_listing_names_the_patient(tmp_path: Path) -> None:
         for private in (*NAME.split("^"), IDENTIFIER, "4711", "1970", "1.2.0", "1.2.1"):
             assert private.casefold() not in text.casefold(), text
     assert [one.name for one in list_series(tmp_path)] == ["T1 axial", "", "T2", "t1", "", "t2"]
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="needs symbolic links")
+def test_linked_folders_are_read_once(tmp_path: Path) -> None:
+    write_series(tmp_path / "archive" / "series", SCAN, **T1_SPIN_ECHO)
+    study = tmp_path / "study"
+    study.mkdir()
+    for name in ("linked", "again"):
+        (study / name).symlink_to(tmp_path / "archive" / "series", target_is_directory=True)
+    (tmp_path / "archive" / "series" / "round").symlink_to(study, target_is_directory=True)
+    (only,) = list_series(study)
+    assert (only.count, only.remarks) == (24, ())
+    np.testing.assert_array_equal(read_volume(study).array, SCAN.array)
 
 
 def test_what_macos_keeps_beside_copied_files_is_no_damage(tmp_path: Path) -> None:

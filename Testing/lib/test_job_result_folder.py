@@ -18,9 +18,11 @@ from DALAnomalyLib.job.result_folder import refuse_existing, result_folder, writ
 NAMES = ("a.txt", "b.txt")
 
 
-def write_result(final: Path, text: str = "new", force: bool = False) -> None:
+def write_result(final: Path, text: str = "new", force: bool = False, more: str = "") -> None:
     with result_folder(final, NAMES, force) as folder:
         (folder / "a.txt").write_text(text)
+        if more:
+            (folder / "b.txt").write_text(more)
 
 
 def write_half(final: Path, force: bool = False) -> None:
@@ -33,23 +35,24 @@ def entries(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
 
 
+@pytest.mark.parametrize("refused", range(6))
 def test_older_result_comes_back_when_the_new_one_cannot_take_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int
 ) -> None:
+    """Two files leave, the folder where they wait gets its name, two come, and the older ones are let go."""
     final = tmp_path / "out"
-    write_result(final, "old")
-    rename = Path.rename
+    write_result(final, "old", more="old")
+    rename, calls = Path.rename, iter(range(100))
 
-    def refused(path: Path, target: Path) -> Path:
-        if target == final and path.name != module._replaced(final).name:
+    def sometimes(path: Path, target: Path) -> Path:
+        if next(calls) == refused:
             raise PermissionError(errno.EACCES, "Permission denied")
         return rename(path, target)
 
-    monkeypatch.setattr(Path, "rename", refused)
+    monkeypatch.setattr(Path, "rename", sometimes)
     with pytest.raises(OutputError, match="cannot be written"):
-        write_result(final, "new", force=True)
-    assert (final / "a.txt").read_text() == "old"
-    assert entries(tmp_path) == ["out"]
+        write_result(final, "new", more="new", force=True)
+    assert [(final / name).read_text() for name in entries(final)] == ["old", "old"]
 
 
 def test_a_lock_file_that_its_last_holder_removed_locks_nothing(
@@ -78,11 +81,50 @@ def test_result_appears_only_when_it_is_whole(tmp_path: Path) -> None:
     final = tmp_path / "made" / "on the way" / "out"
     with result_folder(final, NAMES) as folder:
         (folder / "a.txt").write_text("new")
-        assert not final.exists()
-        assert folder.parent == final.parent, "on one file system, so that the rename is atomic"
-        assert folder.name.startswith(".")
+        assert folder.parent == final, "on one file system, so that files need only be renamed"
+        assert all(name.startswith(".") for name in entries(final))
     assert entries(final) == ["a.txt"]
     assert entries(final.parent) == ["out"]
+
+
+def test_the_last_name_appears_last_and_leaves_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_result(tmp_path, more="old")
+    rename, seen = Path.rename, []
+
+    def watched(path: Path, target: Path) -> Path:
+        seen.append((path.parent == tmp_path, path.name))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", watched)
+    write_result(tmp_path, more="new", force=True)
+    files = [(leaves, name) for leaves, name in seen if name in NAMES]
+    assert files == [(True, "b.txt"), (True, "a.txt"), (False, "a.txt"), (False, "b.txt")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permission bits are POSIX")
+@pytest.mark.parametrize("force", [False, True])
+def test_folder_that_was_there_stays_the_same_one(tmp_path: Path, force: bool) -> None:
+    """A private folder stays private, a mounted one is not moved, and who stands in it sees the result."""
+    final = tmp_path / "out"
+    final.mkdir(mode=0o700)
+    if force:
+        write_result(final, "old")
+    before = final.stat()
+    write_result(final, "new", force=force)
+    after = final.stat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root writes everywhere; rights are POSIX")
+def test_folder_in_another_ones_folder_will_do(tmp_path: Path) -> None:
+    final = tmp_path / "out"
+    final.mkdir()
+    tmp_path.chmod(0o555)
+    try:
+        write_result(final)
+    finally:
+        tmp_path.chmod(0o755)
+    assert entries(final) == ["a.txt"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permission bits are POSIX")
@@ -149,7 +191,7 @@ def test_empty_folder_is_free_and_what_file_managers_leave_does_not_count(tmp_pa
     final.mkdir()
     (final / ".DS_Store").write_text("")
     write_result(final)
-    assert entries(final) == ["a.txt"]
+    assert entries(final) == [".DS_Store", "a.txt"]
 
 
 def test_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
@@ -203,8 +245,8 @@ def test_two_runs_cannot_write_one_result(tmp_path: Path) -> None:
     assert entries(tmp_path) == ["out"]
 
 
-def run_and_kill(final: Path, moment: str) -> None:
-    """Write a result in another process that kills itself, either while writing or between the two renames."""
+def run_and_kill(final: Path, renames: int | None) -> None:
+    """Write a result in another process that kills itself, after so many renames or, if None, while writing."""
     code = f"""
         import os, signal
         from pathlib import Path
@@ -213,48 +255,61 @@ def run_and_kill(final: Path, moment: str) -> None:
         def die(*arguments):
             os.kill(os.getpid(), signal.SIGKILL)
 
-        if {moment!r} == "between the renames":
-            outputs.shutil.rmtree = lambda *a, **k: None
-            rename = Path.rename
-            def renamed(self, target):
-                if self.name != {final.name!r}:
-                    die()
-                return rename(self, target)
-            Path.rename = renamed
-        with outputs.result_folder(Path({str(final)!r}), {NAMES!r}, force=True) as folder:
-            (folder / "a.txt").write_text("half")
-            if {moment!r} == "while writing":
+        rename, calls = Path.rename, iter(range(100))
+        def renamed(self, target):
+            if next(calls) == {renames!r}:
                 die()
+            return rename(self, target)
+        Path.rename = renamed
+        with outputs.result_folder(Path({str(final)!r}), {NAMES!r}, force=True) as folder:
+            (folder / "a.txt").write_text("new")
+            if {renames is None}:
+                die()
+            (folder / "b.txt").write_text("new")
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=Path(__file__).parents[2], check=False)
-    assert done.returncode == -signal.SIGKILL
+    assert done.returncode == (-signal.SIGKILL if renames is None or renames < RENAMES else 0)
+
+
+RENAMES = 6
+"""Two files leave, their folder gets its name, two come, and that folder goes."""
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
 def test_killed_run_leaves_no_result_and_the_next_run_cleans_up(tmp_path: Path) -> None:
     final = tmp_path / "out"
-    run_and_kill(final, "while writing")
-    assert not final.exists()
-    assert any(name.startswith(".out.") for name in entries(tmp_path)), "or this test proves nothing"
+    run_and_kill(final, None)
+    assert entries(final)
+    assert all(name.startswith(".") for name in entries(final))
     write_result(final)
-    assert entries(tmp_path) == ["out"]
+    assert entries(final) == ["a.txt"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
-def test_killed_run_with_force_keeps_the_older_result(tmp_path: Path) -> None:
+@pytest.mark.parametrize("renames", [None, *range(RENAMES)])
+def test_older_result_comes_back_wherever_a_run_was_killed(tmp_path: Path, renames: int | None) -> None:
     final = tmp_path / "out"
-    write_result(final, "old")
-    run_and_kill(final, "while writing")
-    assert (final / "a.txt").read_text() == "old"
-
-
-@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
-def test_older_result_comes_back_when_a_run_was_killed_between_the_renames(tmp_path: Path) -> None:
-    final = tmp_path / "out"
-    write_result(final, "old")
-    run_and_kill(final, "between the renames")
-    assert not final.exists(), "or this test proves nothing"
+    write_result(final, "old", more="old")
+    run_and_kill(final, renames)
     with pytest.raises(OutputError, match="--force"):
         write_result(final)
-    assert (final / "a.txt").read_text() == "old"
-    assert entries(tmp_path) == ["out"]
+    assert [(name, (final / name).read_text()) for name in entries(final)] == [("a.txt", "old"), ("b.txt", "old")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
+@pytest.mark.parametrize("renames", [1, 4])
+def test_a_run_that_is_killed_while_it_brings_the_older_result_back_loses_nothing(tmp_path: Path, renames: int) -> None:
+    final = tmp_path / "out"
+    write_result(final, "old", more="old")
+    run_and_kill(final, renames)
+    run_and_kill(final, 1)  # of its renames, the first of which bring back
+    with pytest.raises(OutputError, match="--force"):
+        write_result(final)
+    assert [(name, (final / name).read_text()) for name in entries(final)] == [("a.txt", "old"), ("b.txt", "old")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
+def test_a_whole_run_needs_the_renames_that_these_tests_know(tmp_path: Path) -> None:
+    write_result(tmp_path / "out", "old", more="old")
+    run_and_kill(tmp_path / "out", RENAMES)
+    assert (tmp_path / "out" / "a.txt").read_text() == "new"

@@ -14,6 +14,7 @@ from scipy import ndimage
 from DALAnomalyLib.errors import InputError
 from DALAnomalyLib.preprocessing.atlas import Atlas, load_atlas
 from DALAnomalyLib.volume import Grid
+from DALAnomalyTraining import build_atlas as module
 from DALAnomalyTraining.build_atlas import FILES, AtlasSettings, build_atlas
 from DALAnomalyTraining.group_average import (
     inverse_displacement,
@@ -149,10 +150,20 @@ def test_nothing_to_average_is_an_error(group: tuple[list[Subject], Path], tmp_p
         built(([], group[1]), tmp_path / "empty")
 
 
-def test_pose_outside_the_grid_is_an_error(group: tuple[list[Subject], Path], tmp_path: Path) -> None:
-    far = Grid((8, 8, 8), (SPACING,) * 3, (900.0, 900.0, 900.0))
-    with pytest.raises(InputError, match="do not meet within the atlas' grid"):
-        built(group, tmp_path / "far", grid=far, settings=AtlasSettings(rounds=0, spacing=8.0))
+@pytest.mark.parametrize("moved_mm", [900.0, 60.0], ids=["far away", "half a brain beyond"])
+def test_pose_beyond_the_grid_is_an_error_before_the_work(
+    group: tuple[list[Subject], Path], tmp_path: Path, moved_mm: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "read_brain", lambda *_: pytest.fail("the work must not begin"))
+    moved = Grid(GRID.shape, GRID.spacing, (GRID.origin[0] + moved_mm, *GRID.origin[1:]))
+    with pytest.raises(InputError, match=r"pose\.nii\.gz: lies at .* and the atlas at .* move this one's origin"):
+        built(group, tmp_path / "far", grid=moved)
+
+
+def test_empty_pose_image_is_an_error(group: tuple[list[Subject], Path], tmp_path: Path) -> None:
+    empty = write(np.zeros((8, 8, 8), np.float32), tmp_path / "empty.nii.gz", CENTRE)
+    with pytest.raises(InputError, match=r"empty\.nii\.gz: nothing in it is above 0"):
+        built((group[0], empty), tmp_path / "far")
 
 
 def test_mean_affine_becomes_the_identity() -> None:

@@ -10,6 +10,7 @@ the atlas' own resolution.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -92,10 +93,12 @@ def build_atlas(
     if not subjects:
         msg = "no label maps to average; name at least one folder with --label-maps"
         raise InputError(msg)
+    upright = read_image(pose)
+    _check_place(upright, grid, pose)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     with ThreadPoolExecutor(workers) as pool:
         averaging = _Averaging(pool, report)
-        averaging.read(subjects, registration_image(read_image(pose)), settings.rim)
+        averaging.read(subjects, registration_image(upright), settings.rim)
         for number in range(AFFINE_ROUNDS):
             averaging.affine_round(f"affine {number + 1}")
         working = common_grid(averaging.brains, settings.spacing)
@@ -105,6 +108,30 @@ def build_atlas(
     groups = dict(sorted(Counter(subject.group for subject in subjects).items()))
     made = {"from": MADE_FROM, "label_maps": groups, "command": command, **asdict(settings)}
     return _write(mean, grid, folder, made)
+
+
+def _check_place(image: sitk.Image, grid: Grid, path: Path) -> None:
+    """Refuse an image whose foreground reaches beyond the atlas' grid, where brains would be cut off."""
+    foreground = np.argwhere(sitk.GetArrayViewFromImage(image) > 0)[:, ::-1]
+    if not foreground.size:
+        msg = f"{path}: nothing in it is above 0; give a skull-stripped T1"
+        raise InputError(msg)
+    ends = zip(foreground.min(axis=0).tolist(), foreground.max(axis=0).tolist(), strict=True)
+    corners = [image.TransformIndexToPhysicalPoint(corner) for corner in itertools.product(*ends)]
+    indices = grid.physical_to_index(corners)
+    if (indices < 0).any() or (indices > np.array(grid.shape) - 1).any():
+        begin, end = np.min(corners, axis=0).round(), np.max(corners, axis=0).round()
+        low, high = np.array(grid.origin), np.array(grid.origin) + (np.array(grid.shape[::-1]) - 1) * grid.spacing
+        msg = (
+            f"{path}: lies at {_span(begin, end)} mm (L, P, S), and the atlas at {_span(low, high)}; give a "
+            "skull-stripped T1 in the pose of the BraTS scans (SRI24), or move this one's origin"
+        )
+        raise InputError(msg)
+
+
+def _span(low: npt.ArrayLike, high: npt.ArrayLike) -> str:
+    pairs = zip(np.asarray(low).tolist(), np.asarray(high).tolist(), strict=True)
+    return ", ".join(f"{begin:g} to {end:g}" for begin, end in pairs)
 
 
 class _Averaging:
