@@ -136,8 +136,8 @@ def _short(figure: str) -> str:
 
 
 def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    rule = ["---"] * len(head)
-    return "\n".join(f"| {' | '.join(row)} |".replace("|  |", "| |") for row in (head, rule, *rows))
+    first, *others = (f"| {' | '.join(row)} |".replace("|  |", "| |") for row in (head, *rows))
+    return "\n".join([first, f"|{'---|' * len(head)}", *others])
 
 
 def main() -> None:

@@ -75,7 +75,7 @@ def test_tables_hold_every_figure_where_it_belongs(folders: tuple[Path, Path]) -
     assert found_nothing.splitlines()[2:] == ["| well T2 | 2 | .50 / .33 | .50 / .33 | .50 / .33 |"]
     assert found.splitlines() == [
         "| lesions found (any overlap), T2 and T1 | Sensitive | Balanced | Specific |",
-        "| --- | --- | --- | --- |",
+        "|---|---|---|---|",
         "| above 10 ml | 1 of 1, 0 of 0 | 1 of 1, 0 of 0 | 0 of 1, 0 of 0 |",
         "| 1 to 10 ml | 2 of 2, 0 of 0 | 0 of 2, 0 of 0 | 0 of 2, 0 of 0 |",
         "| below 1 ml | 5 of 5, 0 of 0 | 0 of 5, 0 of 0 | 0 of 5, 0 of 0 |",
