@@ -55,6 +55,7 @@ class CalibrateOptions:
     source: str | None = None
     volumes_ml: tuple[float, float, float] = TARGETS_ML
     leave_out_warned: bool = False
+    every_dataset: bool = False
     force: bool = False
     preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
 
@@ -63,6 +64,7 @@ class CalibrateOptions:
 class _LookedAt:
     """What a healthy scan shows, and what its user would be warned of."""
 
+    dataset: str
     sequence: str
     shown: FalsePositives
     warnings: tuple[str, ...]
@@ -87,6 +89,9 @@ def calibrate(
     leave_out_warned: Annotated[
         bool, typer.Option("--leave-out-warned", help="Scans that come with a warning set no thresholds.")
     ] = False,
+    every_dataset: Annotated[
+        bool, typer.Option("--every-dataset", help="Each data set of the table keeps the volumes by itself.")
+    ] = False,
     skip: option.Skip = None,
     preprocessed: option.Preprocessed = False,
     brain_extraction: option.BrainExtraction = "auto",
@@ -107,7 +112,16 @@ def calibrate(
             skip, preprocessed, brain_extraction, registration, window, second_pass, atlas, None, not no_cache
         )
         options = CalibrateOptions(
-            cases, output, model, device, source, parse_volumes(volumes), leave_out_warned, force, preprocessing
+            cases,
+            output,
+            model,
+            device,
+            source,
+            parse_volumes(volumes),
+            leave_out_warned,
+            every_dataset,
+            force,
+            preprocessing,
         )
         code = run_calibrate(options, reporter)
         if code:
@@ -214,7 +228,7 @@ def _look_at(
             fate = "left out: " if options.leave_out_warned else ""
             reporter.notice(case.name, fate + warning)
         shown = false_positives(detection.score, detection.brain_mask, config.minimum_finding_ml)
-        return _LookedAt(detection.sequence, shown, detection.warnings)
+        return _LookedAt(case.dataset, detection.sequence, shown, detection.warnings)
 
 
 def _fit_sequences(
@@ -232,7 +246,7 @@ def _fit_sequences(
         if warned:
             fate = "took no part" if options.leave_out_warned else "took part"
             remarks.append(f"{warned} of {counted(len(scans), 'scan')} came with warnings and {fate}")
-        setting = [scan.shown for scan in scans if not (options.leave_out_warned and scan.warnings)]
+        setting = [scan for scan in scans if not (options.leave_out_warned and scan.warnings)]
         if setting:
             fitted[sequence] = _fitted(sequence, setting, config, options, tuple(remarks))
     if not fitted:
@@ -246,22 +260,26 @@ def _fit_sequences(
 
 def _fitted(
     sequence: str,
-    scans: Sequence[FalsePositives],
+    scans: Sequence[_LookedAt],
     config: ModelConfig,
     options: CalibrateOptions,
     remarks: tuple[str, ...],
 ) -> SequenceCalibration:
     from DALAnomalyLib.calibration_fit import CalibrationSettings, fit
 
+    source = options.source if options.source is not None else f"healthy scans of {options.cases.name}"
+    datasets = [scan.dataset for scan in scans] if options.every_dataset else None
+    if datasets and len(set(datasets)) > 1:
+        source += f"; each of {len(set(datasets))} data sets keeps the volumes"
     settings = CalibrationSettings(
-        source=options.source if options.source is not None else f"healthy scans of {options.cases.name}",
+        source=source,
         score=config.score.for_sequence(sequence),
         minimum_finding_ml=config.minimum_finding_ml,
         preprocessing=options.preprocessing.over(config.preprocessing),
         targets_ml=options.volumes_ml,
         remarks=remarks,
     )
-    return fit(scans, settings)
+    return fit([scan.shown for scan in scans], settings, datasets)
 
 
 def _write(model: Model, fitted: Mapping[str, SequenceCalibration], output: Path) -> str:

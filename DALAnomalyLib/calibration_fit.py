@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -126,7 +126,9 @@ def _exponent(threshold: float) -> float:
     return math.log(threshold) / math.log(_STEP)
 
 
-def fit(scans: Sequence[FalsePositives], settings: CalibrationSettings) -> SequenceCalibration:
+def fit(
+    scans: Sequence[FalsePositives], settings: CalibrationSettings, datasets: Sequence[str] | None = None
+) -> SequenceCalibration:
     """Fit the presets of one sequence.
 
     Going down from above the highest score, the thresholds at which the mean volume stays within the target end where
@@ -136,6 +138,8 @@ def fit(scans: Sequence[FalsePositives], settings: CalibrationSettings) -> Seque
     Args:
         scans: what each healthy scan shows.
         settings: what the presets hold for.
+        datasets: of each scan, such as its scanner; every one of them must keep within the target by itself, and the
+            figures are the largest among them. One for all if None.
 
     Raises:
         InputError: there is no scan, or none has a score above 0.
@@ -149,20 +153,20 @@ def fit(scans: Sequence[FalsePositives], settings: CalibrationSettings) -> Seque
     levels = _levels(max(lowest, highest / _DEPTH), highest)
     measured = [scan.at(levels) for scan in scans]
     volumes, counts = (np.stack([pair[part] for pair in measured]) for part in (0, 1))
-    # how often each scan is drawn: every row is a group of as many scans, drawn with replacement
-    draws = np.random.default_rng(SEED).multinomial(len(scans), np.full(len(scans), 1 / len(scans)), RESAMPLES)
-    resampled = draws / len(scans) @ volumes
+    members = _members(datasets or [""] * len(scans))
+    mean_volume, mean_count = (_largest_mean(values, members) for values in (volumes, counts))
+    resampled = _resampled(volumes, members)
     presets, warnings = {}, [*settings.remarks, *_too_few(len(scans))]
     for name, target in zip(PRESETS, settings.targets_ml, strict=True):
-        place = int(_last_within(volumes.mean(axis=0), target))
+        place = int(_last_within(mean_volume, target))
         presets[name] = CalibratedPreset(
             target_ml=target,
             threshold=float(levels[place]),
             threshold_interval=_interval(levels[_last_within(resampled, target)]),
-            false_positive_ml=_short(volumes[:, place].mean()),
+            false_positive_ml=_short(mean_volume[place]),
             false_positive_ml_interval=_interval(resampled[:, place]),
-            false_positives_per_scan=_short(counts[:, place].mean()),
-            left_out_ml=_left_out(volumes, target),
+            false_positives_per_scan=_short(mean_count[place]),
+            left_out_ml=_left_out(volumes, members, target),
         )
         if target * len(scans) < settings.minimum_finding_ml:
             warnings.append(
@@ -181,6 +185,27 @@ def fit(scans: Sequence[FalsePositives], settings: CalibrationSettings) -> Seque
     )
 
 
+def _members(datasets: Sequence[str]) -> list[npt.NDArray[np.intp]]:
+    """Which scans belong to each data set."""
+    return [np.flatnonzero([name == one for name in datasets]) for one in dict.fromkeys(datasets)]
+
+
+def _largest_mean(values: npt.NDArray[Any], members: Sequence[npt.NDArray[np.intp]]) -> Floats:
+    """Mean of values (scans, t) over each data set, the largest of them: (t,)."""
+    largest: Floats = np.max([values[scans].mean(axis=0) for scans in members], axis=0)
+    return largest
+
+
+def _resampled(volumes: Floats, members: Sequence[npt.NDArray[np.intp]]) -> Floats:
+    """Largest mean (draws, t) of data sets of as many scans, drawn with replacement."""
+    random = np.random.default_rng(SEED)
+    largest = np.zeros((RESAMPLES, volumes.shape[1]))
+    for scans in members:
+        draws = random.multinomial(scans.size, np.full(scans.size, 1 / scans.size), RESAMPLES)
+        np.maximum(largest, draws / scans.size @ volumes[scans], out=largest)
+    return largest
+
+
 def _last_within(volumes: Floats, target: float) -> npt.NDArray[np.intp]:
     """Index of the last of descending thresholds before the volume (..., t) first exceeds the target."""
     exceeds = volumes > target * (1 + 1e-9)
@@ -189,13 +214,15 @@ def _last_within(volumes: Floats, target: float) -> npt.NDArray[np.intp]:
     return last
 
 
-def _left_out(volumes: Floats, target: float) -> float | None:
-    """Mean of the volumes (scans, t) of every scan where the mean of the others stays within the target."""
-    scans = len(volumes)
-    if scans == 1:
+def _left_out(volumes: Floats, members: Sequence[npt.NDArray[np.intp]], target: float) -> float | None:
+    """What the volumes (scans, t) of every scan are where the others stay within the target; see `CalibratedPreset`."""
+    if len(volumes) == 1:
         return None
-    of_others = (volumes.sum(axis=0) - volumes) / (scans - 1)
-    return _short(volumes[np.arange(scans), _last_within(of_others, target)].mean())
+    shown = np.empty((len(volumes), 1))
+    for scan in range(len(volumes)):
+        others = [left for scans in members if (left := scans[scans != scan]).size]
+        shown[scan] = volumes[scan, _last_within(_largest_mean(volumes, others), target)]
+    return _short(float(_largest_mean(shown, members)[0]))
 
 
 def _interval(values: Floats) -> tuple[float, float]:

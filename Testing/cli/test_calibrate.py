@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,25 @@ def test_the_new_model_finds_in_the_healthy_scans_what_its_presets_say(
         preset = entry.presets[name]
         assert np.mean(volumes[name]) == pytest.approx(preset.false_positive_ml, rel=1e-3)
         assert preset.false_positive_ml <= preset.target_ml
+
+
+def test_every_data_set_of_the_table_can_keep_the_volumes_by_itself(
+    calibrate: Callable[..., Result], healthy: Path, tmp_path: Path
+) -> None:
+    table = healthy.read_text(encoding="utf-8")
+    head, *rows = table.replace("s0,healthy", "s0,other scanner").splitlines()
+
+    def thresholds(lines: Sequence[str], *more: str) -> list[float]:
+        healthy.write_text("\n".join([head, *lines, ""]), encoding="utf-8")
+        done = calibrate("--volumes", "60,20,5", "--force", *more)
+        assert done.exit_code == 0, done.output
+        entry = load_model(tmp_path / "new.dalmodel").metadata.calibration["T2"]
+        assert ("each of 2 data sets keeps the volumes" in entry.source) == bool(more)
+        return [preset.threshold for preset in entry.presets.values()]
+
+    together, every = thresholds(rows), thresholds(rows, "--every-dataset")
+    assert every == np.maximum(thresholds(rows[:1]), thresholds(rows[1:])).tolist()
+    assert every != together
 
 
 def test_people_see_the_presets_here_and_in_model_info(

@@ -183,6 +183,28 @@ def test_a_scan_left_out_costs_what_the_others_threshold_shows_in_it() -> None:
     assert fit([exponential(30)], SETTINGS).presets["balanced"].left_out_ml is None
 
 
+def test_every_data_set_keeps_the_volumes_by_itself() -> None:
+    quiet, loud = [exponential(scale) for scale in (8, 10, 12)] * 4, [exponential(scale) for scale in (50, 70)]
+    names = ["quiet"] * 6 + ["loud"] * 2 + ["quiet"] * 6
+    scans = quiet[:6] + loud + quiet[6:]
+    together, each, alone = fit(scans, SETTINGS), fit(scans, SETTINGS, names), fit(loud, SETTINGS)
+    assert thresholds(each) == thresholds(alone)
+    assert min(np.array(thresholds(each)) / np.array(thresholds(together))) > 1.05
+    for name in PRESETS:
+        assert each.presets[name].false_positive_ml == alone.presets[name].false_positive_ml
+        assert each.presets[name].false_positives_per_scan == alone.presets[name].false_positives_per_scan
+        low, high = each.presets[name].threshold_interval
+        assert low < each.presets[name].threshold < high, "drawn among the loud ones alone"
+    assert fit(scans, SETTINGS, ["one"] * 14) == together
+
+
+def test_a_data_set_of_one_scan_sets_the_threshold_and_left_out_tells_what_a_new_one_costs() -> None:
+    scans = [*[exponential(10)] * 12, exponential(60)]
+    preset = fit(scans, SETTINGS, [*["usual"] * 12, "new"]).presets["balanced"]
+    assert preset.threshold == fit(scans[12:], SETTINGS).presets["balanced"].threshold
+    assert preset.left_out_ml == pytest.approx(6 * preset.target_ml, rel=0.06)
+
+
 def test_few_scans_are_warned_of() -> None:
     (warning,) = fit([exponential(30)] * 9, SETTINGS).warnings
     assert "only 9 healthy scans" in warning
