@@ -39,8 +39,10 @@ class Frame:
         path: the file.
         index: which frame of the file, from 0.
         data_set: its elements; those of its functional groups appear as if the file were a classic one.
-        pixel_range: first byte and number of bytes in the file, if it alone is stored there.
+        pixel_range: first byte and number of bytes of its pixels in the file; of those of all frames where the file is
+            compressed; None where it is deflated.
         gdcm_rescale: slope and intercept that GDCM applies to all frames: the shared ones or those of the first.
+        shares_pixels: whether `pixel_range` is that of all frames.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class Frame:
     data_set: DataSet
     pixel_range: tuple[int, int] | None
     gdcm_rescale: tuple[float, float]
+    shares_pixels: bool = False
 
     @cached_property
     def position(self) -> Points:
@@ -70,12 +73,13 @@ class Frame:
         return rescale_of(self.data_set)
 
     def content_digest(self) -> bytes:
-        """Digest of the stored pixels and what they are multiplied with; of one frame in a compressed file, unique."""
+        """Digest of the stored pixels and what they are multiplied with; in a deflated file, unique."""
         if self.pixel_range is None:
             return f"{self.path} {self.index}".encode()
+        place = self.index if self.shares_pixels else 0
         with self.path.open("rb") as stream:
             stream.seek(self.pixel_range[0])
-            return hashlib.sha256(repr(self.rescale).encode() + stream.read(self.pixel_range[1])).digest()
+            return hashlib.sha256(repr((self.rescale, place)).encode() + stream.read(self.pixel_range[1])).digest()
 
 
 def _vectors(numbers: tuple[float, ...], shape: tuple[int, ...]) -> Points:
@@ -105,7 +109,7 @@ def frames_of(path: Path, header: Header) -> Iterator[Frame]:
     )
     for index, groups in enumerate(per_frame[:count]):
         data_set = _over(top, shared, _flattened((groups,)))
-        yield Frame(path, index, data_set, _range_of_frame(header, index, count), by_gdcm)
+        yield Frame(path, index, data_set, _range_of_frame(header, index, count), by_gdcm, header.compressed)
 
 
 def is_stored_completely(header: Header) -> bool:
@@ -126,7 +130,7 @@ def is_stored_completely(header: Header) -> bool:
 
 def _range_of_frame(header: Header, index: int, count: int) -> tuple[int, int] | None:
     if header.pixel_range is None or header.compressed:
-        return None
+        return header.pixel_range
     start, length = header.pixel_range
     return start + index * (length // count), length // count
 

@@ -213,6 +213,19 @@ def test_identical_copies_are_left_out(tmp_path: Path) -> None:
     assert "24 copies left out" in describe_series(listed)
 
 
+def test_identical_copies_of_a_compressed_enhanced_file_are_left_out(tmp_path: Path) -> None:
+    stored = enhanced(SCAN)
+    stored.compress(RLELossless)
+    for name in ("first", "again"):
+        (tmp_path / name).mkdir()
+        save(stored, tmp_path / name / "IM1")
+    assert_same(read_volume(tmp_path), SCAN)
+    other = enhanced(Volume(SCAN.array + 5, SCAN.grid))
+    other.compress(RLELossless)
+    save(other, tmp_path / "again" / "IM1")
+    assert "different images at the same place" in refused(tmp_path)
+
+
 def test_different_slices_at_one_place_are_refused(tmp_path: Path) -> None:
     write_series(tmp_path, SCAN)
     other = classic(SCAN, 5)
