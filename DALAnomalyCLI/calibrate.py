@@ -309,21 +309,18 @@ def shown_calibration(calibration: Mapping[str, SequenceCalibration]) -> Table:
     from DALAnomalyLib.calibration import PRESETS
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
-    table.add_column("seq")
-    table.add_column("preset")
-    for title in ("n", "threshold", "90 %", "ml/scan", "90 %", "left out", "findings/scan"):
+    table.add_column("preset", no_wrap=True)
+    for title in ("n", "threshold", "90 %", "ml/scan", "left out", "findings"):
         table.add_column(title, justify="right", no_wrap=True)
     for sequence, entry in calibration.items():
         for name in PRESETS:
             preset = entry.presets[name]
             table.add_row(
-                sequence,
-                name,
+                f"{sequence} {name}",
                 str(entry.scans),
                 f"{preset.threshold:.4g}",
-                "{:.4g} to {:.4g}".format(*preset.threshold_interval),
+                "{:.3g} to {:.3g}".format(*preset.threshold_interval),
                 f"{preset.false_positive_ml:.2f}",
-                "{:.2f} to {:.2f}".format(*preset.false_positive_ml_interval),
                 "" if preset.left_out_ml is None else f"{preset.left_out_ml:.2f}",
                 f"{preset.false_positives_per_scan:.2f}",
                 end_section=name == PRESETS[-1],

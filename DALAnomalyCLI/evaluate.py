@@ -35,7 +35,7 @@ from DALAnomalyLib.progress import CancelToken
 
 PRESETS_FILE = "presets.csv"
 """Written for models with a calibration only."""
-RESULT_FILES = ("metrics.csv", "cases.csv", "metrics.json", "pr_curve.png", PRESETS_FILE)
+RESULT_FILES = ("metrics.csv", "cases.csv", PRESETS_FILE, "pr_curve.png", "metrics.json")
 
 
 @dataclass(frozen=True)

@@ -168,9 +168,12 @@ def fit(
             false_positives_per_scan=_short(mean_count[place]),
             left_out_ml=_left_out(volumes, members, target),
         )
-        if target * len(scans) < settings.minimum_finding_ml:
+        deciding = _size_of_largest(volumes[:, min(place + 1, levels.size - 1)], members)
+        if deciding < min(FEWEST_SCANS, len(scans)):
+            warnings.append(f"{name}: set by a data set of only {counted(deciding, 'healthy scan')}")
+        if target * deciding < settings.minimum_finding_ml:
             warnings.append(
-                f"{name}: {target:g} ml per scan is less than one smallest finding in {counted(len(scans), 'scan')}"
+                f"{name}: {target:g} ml per scan is less than one smallest finding in {counted(deciding, 'scan')}"
             )
         if place == levels.size - 1:
             warnings.append(f"{name}: even the lowest threshold looked at costs less than {target:g} ml per scan")
@@ -194,6 +197,11 @@ def _largest_mean(values: npt.NDArray[Any], members: Sequence[npt.NDArray[np.int
     """Mean of values (scans, t) over each data set, the largest of them: (t,)."""
     largest: Floats = np.max([values[scans].mean(axis=0) for scans in members], axis=0)
     return largest
+
+
+def _size_of_largest(volumes: Floats, members: Sequence[npt.NDArray[np.intp]]) -> int:
+    """How many scans the data set with the largest mean of volumes (scans,) has."""
+    return int(max(members, key=lambda scans: float(volumes[scans].mean())).size)
 
 
 def _resampled(volumes: Floats, members: Sequence[npt.NDArray[np.intp]]) -> Floats:

@@ -12,6 +12,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from DALAnomalyLib.errors import DALAnomalyError
+from DALAnomalyLib.job.result_folder import is_free
 from DALAnomalySlicer.export.diagnostics import diagnostics_text
 from DALAnomalySlicer.export.dicom_objects import write_dicom_objects
 from DALAnomalySlicer.export.report import write_report
@@ -127,9 +128,9 @@ def _names_of_users() -> list[str]:
 
 
 def _free(folder: Path) -> Path:
-    """The folder or, if another export is there, the first of "FOLDER 2", "FOLDER 3", ... that does not exist."""
+    """The folder or, if another export is there, the first of "FOLDER 2", "FOLDER 3", ... without one."""
     numbered = (folder.with_name(f"{folder.name} {number}") for number in itertools.count(2))
-    return next(path for path in itertools.chain((folder,), numbered) if not path.exists())
+    return next(path for path in itertools.chain((folder,), numbered) if is_free(path))
 
 
 def _ask_folder(title: str) -> str:

@@ -114,7 +114,7 @@ def rows_before(summary: Path) -> dict[str, dict[str, str]]:
 
     if not summary.exists():
         return {}
-    there = {shown(entry.name) for entry in summary.parent.iterdir() if entry.is_dir()}
+    there = {shown(entry.parent.name) for entry in summary.parent.glob("*/manifest.json")}
     rows = [row.values for row in read_table(summary, COLUMNS)]
     return {row["scan"]: row for row in rows if row["status"] != DONE or row["scan"] in there}
 

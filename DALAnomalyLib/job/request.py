@@ -28,7 +28,7 @@ class DetectionRequest:
 
     Attributes:
         scan: image file or DICOM folder.
-        output: folder that appears when the results are complete.
+        output: folder of the results, which come when they are complete, `manifest.json` last.
         sequence: "T1", "T2" or "auto".
         brain_mask: image on the scan's grid; without one the brain is looked for.
         device: "auto", "cpu", "cuda" or "cuda:<number>".

@@ -1,8 +1,9 @@
-"""A folder of results that is either whole or empty.
+"""A folder that holds a whole result or none.
 
-Results are written into a hidden folder inside the final one and moved out at the end, so a killed run leaves no half
-result, and the folder stays the very one that the user made: with its rights, mounted from elsewhere, or the place
-where a shell stands. One lock file keeps two runs apart; whoever holds it may clean up what a killed run left.
+Results are written into a hidden folder inside the final one and moved out at the end, the file that stands for all of
+them last: a killed run leaves nothing that passes for a result. The folder stays the very one that the user made: with
+its rights, mounted from elsewhere, or the place where a shell stands. One lock file keeps two runs apart; whoever holds
+it may clean up what a killed run left.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ _OURS = ".dal-anomaly-"
 """Begins the names of what lies in the folder only while a run writes, or after one was killed."""
 _LEAVING, _REPLACED = f"{_OURS}leaving", f"{_OURS}replaced"
 """Where the older result waits: while its files are moved there, and once all of them are."""
+_ARRIVING = f"{_OURS}arriving"
+"""File in there that names the new result's files."""
 _FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
@@ -79,7 +82,7 @@ def refuse_existing(final: Path, names: Collection[str], force: bool) -> None:
         if not final.is_dir():
             msg = f"{final}: is a file, not a folder; choose another folder"
             raise OutputError(msg)
-        present = sorted(entry.name for entry in _visible(final) if entry.name not in _HARMLESS)
+        present = _present(final)
     foreign = [name for name in present if name not in names]
     if foreign:
         msg = f"{final}: holds files that are no result of this command ({foreign[0]}); choose another folder"
@@ -87,6 +90,11 @@ def refuse_existing(final: Path, names: Collection[str], force: bool) -> None:
     if present and not force:
         msg = f"{final}: holds a result already; add --force to replace it or choose another folder"
         raise OutputError(msg)
+
+
+def is_free(final: Path) -> bool:
+    """Whether nothing lies there, or no more than what a killed run left and file managers keep."""
+    return not final.exists() or (final.is_dir() and not _present(final))
 
 
 @contextmanager
@@ -109,13 +117,14 @@ def result_folder(final: Path, names: Sequence[str], force: bool = False) -> Ite
         refuse_existing(final, names, force)
     with _made(final), _lock(final):
         with writing(final):
-            _clean_leftovers(final, names)
+            _clean_leftovers(final)
         refuse_existing(final, names, force)
         partial = final / f"{_OURS}{secrets.token_hex(4)}"
         with writing(final):
             partial.mkdir()
         try:
             yield partial
+            refuse_existing(final, names, force)  # once more: a run takes minutes
             with writing(final):
                 _take_place(partial, final, names)
         finally:
@@ -125,37 +134,44 @@ def result_folder(final: Path, names: Sequence[str], force: bool = False) -> Ite
 def _take_place(partial: Path, final: Path, names: Sequence[str]) -> None:
     """Move the new result to where the older one is, if there is one; whatever hinders that, one of them is whole."""
     leaving, replaced = final / _LEAVING, final / _REPLACED
+    arriving = _in_order((entry for entry in partial.iterdir() if entry.name not in _HARMLESS), names)
     try:
         leaving.mkdir()
-        for entry in reversed(_in_order(_results(final, names), names)):
-            entry.rename(leaving / entry.name)
-        leaving.rename(replaced)
-        for entry in _in_order(partial.iterdir(), names):
-            entry.rename(final / entry.name)
-        replaced.rename(partial / _REPLACED)  # from here on the new one holds
+        # what may be undone must not depend on who undoes it
+        (leaving / _ARRIVING).write_text("\n".join(entry.name for entry in arriving), encoding="utf-8")
+        for entry in reversed(_in_order((entry for entry in _visible(final) if entry.name in names), names)):
+            entry.replace(leaving / entry.name)
+        leaving.replace(replaced)
+        for entry in arriving:
+            entry.replace(final / entry.name)
+        replaced.replace(partial / _REPLACED)  # from here on the new one holds
     except BaseException:
-        _bring_back(final, names)
+        _bring_back(final)
         raise
 
 
-def _bring_back(final: Path, names: Sequence[str]) -> None:
+def _bring_back(final: Path) -> None:
     """Undo what `_take_place` had begun; a run that is killed here is undone in the same way."""
     leaving, replaced = final / _LEAVING, final / _REPLACED
     if replaced.exists():
-        for entry in _results(final, names):
-            entry.unlink()
-        replaced.rename(leaving)
+        for name in (replaced / _ARRIVING).read_text(encoding="utf-8").splitlines():
+            (final / name).unlink(missing_ok=True)
+        replaced.replace(leaving)
     if leaving.exists():
-        for entry in _in_order(leaving.iterdir(), names):
-            entry.rename(final / entry.name)
-        leaving.rmdir()
+        for entry in _visible(leaving):
+            entry.replace(final / entry.name)
+        shutil.rmtree(leaving)
 
 
-def _clean_leftovers(final: Path, names: Sequence[str]) -> None:
+def _clean_leftovers(final: Path) -> None:
     """Remove what a killed run left; called under the lock, so nothing found here is still in use."""
-    _bring_back(final, names)
+    _bring_back(final)
     for leftover in _leftovers(final):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _present(final: Path) -> list[str]:
+    return sorted(entry.name for entry in _visible(final) if entry.name not in _HARMLESS)
 
 
 def _leftovers(final: Path) -> list[Path]:
@@ -165,10 +181,6 @@ def _leftovers(final: Path) -> list[Path]:
 
 def _visible(final: Path) -> list[Path]:
     return [entry for entry in final.iterdir() if not entry.name.startswith(_OURS)]
-
-
-def _results(final: Path, names: Sequence[str]) -> list[Path]:
-    return [entry for entry in _visible(final) if entry.name in names]
 
 
 def _in_order(entries: Iterable[Path], names: Sequence[str]) -> list[Path]:

@@ -76,7 +76,7 @@ def run_detection(
     load: LoadDetector = load_detector,
     force: bool = False,
 ) -> FinishedRun:
-    """Detect and write the results, which appear all at once; on failure nothing is left behind.
+    """Detect and write the results, which come when they are complete; on failure nothing is left behind.
 
     Args:
         request: what is asked for.

@@ -85,23 +85,20 @@ def _is_companion(name: str) -> bool:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """Files below `path`, sorted, so that nothing depends on the order of the file system; each folder once."""
+    """Files below `path`, sorted, so that nothing depends on the order of the file system."""
     if path.is_file():
         yield path
         return
     count = 0
-    folders, known = [(path, 0)], {os.path.realpath(path)}
+    folders = [(path, 0)]
     while folders:
         folder, depth = folders.pop()
         below = []
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
         for entry in entries:
-            if entry.is_dir():
-                place = os.path.realpath(entry)  # links may lead to folders that are below `path` as well
-                if place not in known:
-                    known.add(place)
-                    below.append((folder / entry.name, depth + 1))
+            if entry.is_dir(follow_symlinks=False):  # a link may lead to another patient's scans
+                below.append((folder / entry.name, depth + 1))
             elif not _is_companion(entry.name) and entry.is_file():
                 count += 1
                 yield folder / entry.name

@@ -15,9 +15,8 @@ from DALAnomalyLib.volume_io.dicom_grid import axes_of, grid_of
 
 _SAME_PLACE_MM = 0.01
 _SAME_ORIENTATION = 1e-3
-_SAME_TIME_MS, _SAME_TIME_PART = 0.1, 0.01
-"""Echo and inversion times of one volume differ by no more from slice to slice, the larger counts: some scanners write
-what they measured."""
+_SAME_TIME_MS = 0.1
+"""Echo and inversion times of a volume differ by no more between slices: some scanners write what they measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +68,7 @@ def _by_time(frames: Sequence[Frame], time: Callable[[Frame], float]) -> list[li
     groups: list[list[Frame]] = []
     for frame in sorted(frames, key=time):
         before = time(groups[-1][-1]) if groups else -math.inf
-        if time(frame) - before > max(_SAME_TIME_MS, _SAME_TIME_PART * time(frame)):
+        if time(frame) - before > _SAME_TIME_MS:
             groups.append([])
         groups[-1].append(frame)
     return groups

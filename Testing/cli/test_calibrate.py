@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import Result
 
+from DALAnomalyCLI.calibrate import shown_calibration
 from DALAnomalyLib.calibration import PRESETS
 from DALAnomalyLib.findings import find_findings
 from DALAnomalyLib.model_store import Model, load_model, save_model
@@ -112,6 +114,14 @@ def test_every_data_set_of_the_table_can_keep_the_volumes_by_itself(
     together, every = thresholds(rows), thresholds(rows, "--every-dataset")
     assert every == np.maximum(thresholds(rows[:1]), thresholds(rows[1:])).tolist()
     assert every != together
+
+
+def test_the_table_fits_a_usual_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    entry = made_up_calibration(thresholds=(0.0054321, 0.011234, 0.022812), scans=120)
+    Console(width=80).print(shown_calibration({"T1": entry, "T2": entry}))
+    lines = capsys.readouterr().out.splitlines()
+    assert "…" not in "".join(lines)
+    assert [line.split()[:3] for line in lines[2:5]] == [["T1", name, "120"] for name in PRESETS]
 
 
 def test_people_see_the_presets_here_and_in_model_info(

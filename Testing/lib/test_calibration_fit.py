@@ -200,9 +200,14 @@ def test_every_data_set_keeps_the_volumes_by_itself() -> None:
 
 def test_a_data_set_of_one_scan_sets_the_threshold_and_left_out_tells_what_a_new_one_costs() -> None:
     scans = [*[exponential(10)] * 12, exponential(60)]
-    preset = fit(scans, SETTINGS, [*["usual"] * 12, "new"]).presets["balanced"]
+    calibration = fit(scans, SETTINGS, [*["usual"] * 12, "new"])
+    preset = calibration.presets["balanced"]
     assert preset.threshold == fit(scans[12:], SETTINGS).presets["balanced"].threshold
     assert preset.left_out_ml == pytest.approx(6 * preset.target_ml, rel=0.06)
+    assert "balanced: set by a data set of only 1 healthy scan" in calibration.warnings
+    assert "specific: 0.05 ml per scan is less than one smallest finding in 1 scan" in calibration.warnings
+    usual = [*scans[:12], exponential(2)]
+    assert fit(usual, SETTINGS, [*["usual"] * 12, "new"]).warnings == ()
 
 
 def test_few_scans_are_warned_of() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from DALAnomalyLib.errors import OutputError
 from DALAnomalyLib.job import result_folder as module
-from DALAnomalyLib.job.result_folder import refuse_existing, result_folder, writing, writing_into
+from DALAnomalyLib.job.result_folder import is_free, refuse_existing, result_folder, writing, writing_into
 
 NAMES = ("a.txt", "b.txt")
 
@@ -42,14 +42,14 @@ def test_older_result_comes_back_when_the_new_one_cannot_take_its_place(
     """Two files leave, the folder where they wait gets its name, two come, and the older ones are let go."""
     final = tmp_path / "out"
     write_result(final, "old", more="old")
-    rename, calls = Path.rename, iter(range(100))
+    replace, calls = Path.replace, iter(range(100))
 
     def sometimes(path: Path, target: Path) -> Path:
         if next(calls) == refused:
             raise PermissionError(errno.EACCES, "Permission denied")
-        return rename(path, target)
+        return replace(path, target)
 
-    monkeypatch.setattr(Path, "rename", sometimes)
+    monkeypatch.setattr(Path, "replace", sometimes)
     with pytest.raises(OutputError, match="cannot be written"):
         write_result(final, "new", more="new", force=True)
     assert [(final / name).read_text() for name in entries(final)] == ["old", "old"]
@@ -89,13 +89,13 @@ def test_result_appears_only_when_it_is_whole(tmp_path: Path) -> None:
 
 def test_the_last_name_appears_last_and_leaves_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_result(tmp_path, more="old")
-    rename, seen = Path.rename, []
+    replace, seen = Path.replace, []
 
     def watched(path: Path, target: Path) -> Path:
         seen.append((path.parent == tmp_path, path.name))
-        return rename(path, target)
+        return replace(path, target)
 
-    monkeypatch.setattr(Path, "rename", watched)
+    monkeypatch.setattr(Path, "replace", watched)
     write_result(tmp_path, more="new", force=True)
     files = [(leaves, name) for leaves, name in seen if name in NAMES]
     assert files == [(True, "b.txt"), (True, "a.txt"), (False, "a.txt"), (False, "b.txt")]
@@ -245,7 +245,7 @@ def test_two_runs_cannot_write_one_result(tmp_path: Path) -> None:
     assert entries(tmp_path) == ["out"]
 
 
-def run_and_kill(final: Path, renames: int | None) -> None:
+def run_and_kill(final: Path, renames: int | None, names: tuple[str, ...] = NAMES) -> None:
     """Write a result in another process that kills itself, after so many renames or, if None, while writing."""
     code = f"""
         import os, signal
@@ -255,13 +255,13 @@ def run_and_kill(final: Path, renames: int | None) -> None:
         def die(*arguments):
             os.kill(os.getpid(), signal.SIGKILL)
 
-        rename, calls = Path.rename, iter(range(100))
-        def renamed(self, target):
+        replace, calls = Path.replace, iter(range(100))
+        def counted(self, target):
             if next(calls) == {renames!r}:
                 die()
-            return rename(self, target)
-        Path.rename = renamed
-        with outputs.result_folder(Path({str(final)!r}), {NAMES!r}, force=True) as folder:
+            return replace(self, target)
+        Path.replace = counted
+        with outputs.result_folder(Path({str(final)!r}), {names!r}, force=True) as folder:
             (folder / "a.txt").write_text("new")
             if {renames is None}:
                 die()
@@ -306,6 +306,61 @@ def test_a_run_that_is_killed_while_it_brings_the_older_result_back_loses_nothin
     with pytest.raises(OutputError, match="--force"):
         write_result(final)
     assert [(name, (final / name).read_text()) for name in entries(final)] == [("a.txt", "old"), ("b.txt", "old")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
+@pytest.mark.parametrize("names", [NAMES, ()])
+def test_what_a_killed_run_had_moved_goes_whoever_cleans_up(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Its first file is there, its second not: that is no result, not even to a command with other files."""
+    final = tmp_path / "out"
+    run_and_kill(final, 2, names)
+    assert (final / "a.txt").exists() != (final / "b.txt").exists(), "or this test proves nothing"
+    with result_folder(final, ("other.txt",)) as folder:
+        (folder / "other.txt").write_text("other")
+    assert entries(final) == ["other.txt"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
+def test_another_command_brings_back_what_is_not_its_own(tmp_path: Path) -> None:
+    final = tmp_path / "out"
+    write_result(final, "old", more="old")
+    run_and_kill(final, 4)
+    with pytest.raises(OutputError, match="no result of this command"), result_folder(final, ("other.txt",), True):
+        pytest.fail("the older result is in the way")
+    assert [(name, (final / name).read_text()) for name in entries(final)] == [("a.txt", "old"), ("b.txt", "old")]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_came_into_the_folder_meanwhile_is_kept(tmp_path: Path, force: bool) -> None:
+    name = "thesis.docx" if force else "a.txt"
+
+    def write_while_somebody_saves() -> None:
+        with result_folder(tmp_path, NAMES, force) as folder:
+            (folder / "a.txt").write_text("new")
+            (tmp_path / name).write_text("years of work")
+
+    with pytest.raises(OutputError):
+        write_while_somebody_saves()
+    assert [(one, (tmp_path / one).read_text()) for one in entries(tmp_path)] == [(name, "years of work")]
+
+
+def test_what_file_managers_put_into_the_hidden_folder_stays_there(tmp_path: Path) -> None:
+    (tmp_path / "Thumbs.db").write_text("the user's")
+    with result_folder(tmp_path, NAMES) as folder:
+        (folder / "a.txt").write_text("new")
+        (folder / "Thumbs.db").write_text("of overview.png")
+    assert (tmp_path / "Thumbs.db").read_text() == "the user's"
+    assert entries(tmp_path) == ["Thumbs.db", "a.txt"]
+
+
+def test_a_folder_is_free_without_a_result(tmp_path: Path) -> None:
+    assert is_free(tmp_path / "missing")
+    (tmp_path / "out" / ".dal-anomaly-0123").mkdir(parents=True)
+    (tmp_path / "out" / ".DS_Store").write_text("")
+    assert is_free(tmp_path / "out")
+    (tmp_path / "out" / "a.txt").write_text("")
+    assert not is_free(tmp_path / "out")
+    assert not is_free(tmp_path / "out" / "a.txt")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")

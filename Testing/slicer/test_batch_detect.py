@@ -99,9 +99,12 @@ def test_rows_of_other_starts_stay_and_a_table_that_cannot_be_replaced_stops_not
         (scans / name).write_text("no image")
     other = "a.nii,failed,,,,1.0,,damaged"
     header = "scan,status,sequence,findings,volume_ml,seconds,warnings,error"
-    (results / "summary.csv").write_text(f"{header}\n{other}\n", "utf-8")
+    killed = "e.nii,done,T2,0,0.0,1.0,,"  # what its folder held was removed, and a run that should make it anew killed
+    (results / "e.nii" / ".dal-anomaly-0123").mkdir(parents=True)
+    (results / "summary.csv").write_text(f"{header}\n{other}\n{killed}\n", "utf-8")
     done = run_script(SCRIPT, scans, results)
     assert done.returncode == 1
+    shutil.rmtree(results / "e.nii")
     with (results / "summary.csv").open(encoding="utf-8") as stream:
         assert [row["scan"] for row in csv.DictReader(stream)] == ["a.nii", "b.nii", "c.nii", "d.nii", "lat\\udce4.nii"]
 
