@@ -213,6 +213,19 @@ def test_identical_copies_are_left_out(tmp_path: Path) -> None:
     assert "24 copies left out" in describe_series(listed)
 
 
+def test_different_frames_of_a_compressed_file_are_no_copies(tmp_path: Path) -> None:
+    both = Volume(np.repeat(SCAN.array, 2, axis=0), replace(SCAN.grid, shape=(48, *SCAN.grid.shape[1:])))
+    both.array[1::2] += 5
+
+    def doubled(index: int, groups: Dataset) -> None:
+        groups.PlanePositionSequence[0].ImagePositionPatient = list(SCAN.grid.index_to_physical([index // 2, 0, 0]))
+
+    stored = enhanced(both, doubled)
+    stored.compress(RLELossless)
+    save(stored, tmp_path / "IM1")
+    assert "different images at the same place" in refused(tmp_path)
+
+
 def test_identical_copies_of_a_compressed_enhanced_file_are_left_out(tmp_path: Path) -> None:
     stored = enhanced(SCAN)
     stored.compress(RLELossless)
