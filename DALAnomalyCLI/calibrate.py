@@ -64,6 +64,7 @@ class CalibrateOptions:
 class _LookedAt:
     """What a healthy scan shows, and what its user would be warned of."""
 
+    subject: str
     dataset: str
     sequence: str
     shown: FalsePositives
@@ -228,7 +229,7 @@ def _look_at(
             fate = "left out: " if options.leave_out_warned else ""
             reporter.notice(case.name, fate + warning)
         shown = false_positives(detection.score, detection.brain_mask, config.minimum_finding_ml)
-        return _LookedAt(case.dataset, detection.sequence, shown, detection.warnings)
+        return _LookedAt(case.subject, case.dataset, detection.sequence, shown, detection.warnings)
 
 
 def _fit_sequences(
@@ -279,7 +280,8 @@ def _fitted(
         targets_ml=options.volumes_ml,
         remarks=remarks,
     )
-    return fit([scan.shown for scan in scans], settings, datasets)
+    subjects = [f"{scan.dataset}: {scan.subject}" for scan in scans]  # two sites may both have a subject 1
+    return fit([scan.shown for scan in scans], settings, datasets, subjects)
 
 
 def _write(model: Model, fitted: Mapping[str, SequenceCalibration], output: Path) -> str:

@@ -28,12 +28,13 @@ class CalibratedPreset:
     Attributes:
         target_ml: the mean volume of false findings that it may cost, ml per scan.
         threshold: in units of the score.
-        threshold_interval: where 90 % of thresholds fall when the scans are drawn anew.
+        threshold_interval: where 90 % of thresholds fall when the subjects are drawn anew.
         false_positive_ml: mean volume of false findings at the threshold, ml per scan.
-        false_positive_ml_interval: where 90 % of the means fall when the scans are drawn anew.
+        false_positive_ml_interval: where 90 % of the means fall when the subjects are drawn anew.
         false_positives_per_scan: mean number of false findings at the threshold.
-        left_out_ml: mean volume of false findings of a scan at the threshold that the other scans give, ml; what a
-            healthy scan of the same kind that took no part costs. None for one scan, and in files that do not tell it.
+        left_out_ml: mean volume of false findings of a scan at the threshold that the scans of other subjects give, ml;
+            what a healthy scan of the same kind that took no part costs. None for one subject, and in files that do not
+            tell it.
 
     Raises:
         UsageError: a number is not finite, negative, or a threshold is 0.

@@ -24,9 +24,10 @@ from DALAnomalyLib.volume import Volume
 from DALAnomalyLib.wording import counted
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+Indices: TypeAlias = npt.NDArray[np.intp]
 
-FEWEST_SCANS = 10
-"""With fewer scans the mean is told with a warning: one unusual scan can move it by half."""
+FEWEST_SUBJECTS = 10
+"""With fewer the mean is told with a warning: one unusual subject can move it by half."""
 CONFIDENCE = 0.9
 RESAMPLES = 2000
 SEED = 0
@@ -107,6 +108,8 @@ def false_positives(score: Volume, brain: Volume, minimum_finding_ml: float) -> 
     positive = np.sort(inside[inside > 0])
     reach = round(_REACH_ML / score.grid.voxel_volume_ml)
     lowest = float(max(positive[-reach:][0], positive[-1] / _DEPTH)) if positive.size else 1.0
+    if positive.size and positive[0] >= lowest:
+        lowest /= _STEP**2  # the levels must reach below all that is known, or the last of it would never count
     forest = FindingsForest(score, brain, lowest)  # also says what is wrong with score or brain
     if not positive.size:
         return FalsePositives(np.empty(0), np.empty(0), np.empty(0, dtype=np.int64))
@@ -127,7 +130,10 @@ def _exponent(threshold: float) -> float:
 
 
 def fit(
-    scans: Sequence[FalsePositives], settings: CalibrationSettings, datasets: Sequence[str] | None = None
+    scans: Sequence[FalsePositives],
+    settings: CalibrationSettings,
+    datasets: Sequence[str] | None = None,
+    subjects: Sequence[str] | None = None,
 ) -> SequenceCalibration:
     """Fit the presets of one sequence.
 
@@ -140,6 +146,8 @@ def fit(
         settings: what the presets hold for.
         datasets: of each scan, such as its scanner; every one of them must keep within the target by itself, and the
             figures are the largest among them. One for all if None.
+        subjects: whose scan each is, for intervals and what is left out: scans of one subject say little of other
+            people. Everybody has one scan if None.
 
     Raises:
         InputError: there is no scan, or none has a score above 0.
@@ -154,9 +162,10 @@ def fit(
     measured = [scan.at(levels) for scan in scans]
     volumes, counts = (np.stack([pair[part] for pair in measured]) for part in (0, 1))
     members = _members(datasets or [""] * len(scans))
+    _, whose = np.unique(subjects or range(len(scans)), return_inverse=True)
     mean_volume, mean_count = (_largest_mean(values, members) for values in (volumes, counts))
-    resampled = _resampled(volumes, members)
-    presets, warnings = {}, [*settings.remarks, *_too_few(len(scans))]
+    resampled = _resampled(volumes, members, whose)
+    presets, warnings = {}, [*settings.remarks, *_too_few(whose)]
     for name, target in zip(PRESETS, settings.targets_ml, strict=True):
         place = int(_last_within(mean_volume, target))
         presets[name] = CalibratedPreset(
@@ -166,14 +175,14 @@ def fit(
             false_positive_ml=_short(mean_volume[place]),
             false_positive_ml_interval=_interval(resampled[:, place]),
             false_positives_per_scan=_short(mean_count[place]),
-            left_out_ml=_left_out(volumes, members, target),
+            left_out_ml=_left_out(volumes, members, whose, target),
         )
-        deciding = _size_of_largest(volumes[:, min(place + 1, levels.size - 1)], members)
-        if deciding < min(FEWEST_SCANS, len(scans)):
-            warnings.append(f"{name}: set by a data set of only {counted(deciding, 'healthy scan')}")
-        if target * deciding < settings.minimum_finding_ml:
+        deciding = _largest(volumes[:, min(place + 1, levels.size - 1)], members)
+        if _subjects(whose[deciding]) < min(FEWEST_SUBJECTS, _subjects(whose)):
+            warnings.append(f"{name}: set by a data set of only {_scans_of(whose[deciding])}")
+        if target * deciding.size < settings.minimum_finding_ml:
             warnings.append(
-                f"{name}: {target:g} ml per scan is less than one smallest finding in {counted(deciding, 'scan')}"
+                f"{name}: {target:g} ml per scan is less than one smallest finding in {counted(deciding.size, 'scan')}"
             )
         if place == levels.size - 1:
             warnings.append(f"{name}: even the lowest threshold looked at costs less than {target:g} ml per scan")
@@ -188,49 +197,62 @@ def fit(
     )
 
 
-def _members(datasets: Sequence[str]) -> list[npt.NDArray[np.intp]]:
+def _members(datasets: Sequence[str]) -> list[Indices]:
     """Which scans belong to each data set."""
     return [np.flatnonzero([name == one for name in datasets]) for one in dict.fromkeys(datasets)]
 
 
-def _largest_mean(values: npt.NDArray[Any], members: Sequence[npt.NDArray[np.intp]]) -> Floats:
+def _largest_mean(values: npt.NDArray[Any], members: Sequence[Indices]) -> Floats:
     """Mean of values (scans, t) over each data set, the largest of them: (t,)."""
     largest: Floats = np.max([values[scans].mean(axis=0) for scans in members], axis=0)
     return largest
 
 
-def _size_of_largest(volumes: Floats, members: Sequence[npt.NDArray[np.intp]]) -> int:
-    """How many scans the data set with the largest mean of volumes (scans,) has."""
-    return int(max(members, key=lambda scans: float(volumes[scans].mean())).size)
+def _largest(volumes: Floats, members: Sequence[Indices]) -> Indices:
+    """The scans of the data set with the largest mean of volumes (scans,)."""
+    return max(members, key=lambda scans: float(volumes[scans].mean()))
 
 
-def _resampled(volumes: Floats, members: Sequence[npt.NDArray[np.intp]]) -> Floats:
-    """Largest mean (draws, t) of data sets of as many scans, drawn with replacement."""
+def _resampled(volumes: Floats, members: Sequence[Indices], whose: Indices) -> Floats:
+    """Largest mean (draws, t) of data sets of as many subjects, drawn with replacement and with all of their scans."""
     random = np.random.default_rng(SEED)
     largest = np.zeros((RESAMPLES, volumes.shape[1]))
     for scans in members:
-        draws = random.multinomial(scans.size, np.full(scans.size, 1 / scans.size), RESAMPLES)
-        np.maximum(largest, draws / scans.size @ volumes[scans], out=largest)
+        _, subject = np.unique(whose[scans], return_inverse=True)
+        subjects = subject.max() + 1
+        draws = random.multinomial(subjects, np.full(subjects, 1 / subjects), RESAMPLES)[:, subject]
+        np.maximum(largest, draws / draws.sum(axis=1, keepdims=True) @ volumes[scans], out=largest)
     return largest
 
 
-def _last_within(volumes: Floats, target: float) -> npt.NDArray[np.intp]:
+def _last_within(volumes: Floats, target: float) -> Indices:
     """Index of the last of descending thresholds before the volume (..., t) first exceeds the target."""
     exceeds = volumes > target * (1 + 1e-9)
     first = np.where(exceeds.any(axis=-1), exceeds.argmax(axis=-1), volumes.shape[-1])
-    last: npt.NDArray[np.intp] = np.maximum(first - 1, 0)
+    last: Indices = np.maximum(first - 1, 0)
     return last
 
 
-def _left_out(volumes: Floats, members: Sequence[npt.NDArray[np.intp]], target: float) -> float | None:
-    """What the volumes (scans, t) of every scan are where the others stay within the target; see `CalibratedPreset`."""
-    if len(volumes) == 1:
+def _left_out(volumes: Floats, members: Sequence[Indices], whose: Indices, target: float) -> float | None:
+    """What the volumes (scans, t) of every subject are where the others stay in the target; see `CalibratedPreset`."""
+    if _subjects(whose) == 1:
         return None
     shown = np.empty((len(volumes), 1))
-    for scan in range(len(volumes)):
-        others = [left for scans in members if (left := scans[scans != scan]).size]
-        shown[scan] = volumes[scan, _last_within(_largest_mean(volumes, others), target)]
+    for subject in range(_subjects(whose)):
+        others = [left for scans in members if (left := scans[whose[scans] != subject]).size]
+        own = whose == subject
+        shown[own, 0] = volumes[own, _last_within(_largest_mean(volumes, others), target)]
     return _short(float(_largest_mean(shown, members)[0]))
+
+
+def _subjects(whose: Indices) -> int:
+    return np.unique(whose).size
+
+
+def _scans_of(whose: Indices) -> str:
+    """Such as "3 healthy scans", or "3 healthy scans of 2 subjects"."""
+    scans = counted(whose.size, "healthy scan")
+    return scans if _subjects(whose) == whose.size else f"{scans} of {counted(_subjects(whose), 'subject')}"
 
 
 def _interval(values: Floats) -> tuple[float, float]:
@@ -243,9 +265,9 @@ def _short(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def _too_few(scans: int) -> list[str]:
-    if scans >= FEWEST_SCANS:
+def _too_few(whose: Indices) -> list[str]:
+    if _subjects(whose) >= FEWEST_SUBJECTS:
         return []
     return [
-        f"measured on only {counted(scans, 'healthy scan')}, and {FEWEST_SCANS} are needed for a mean to be relied on"
+        f"measured on only {_scans_of(whose)}, and {FEWEST_SUBJECTS} subjects are needed for a mean to be relied on"
     ]

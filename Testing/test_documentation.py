@@ -22,6 +22,7 @@ from DALAnomalyTraining.training_config import Stage, TrainingConfig, load_train
 ROOT = Path(__file__).resolve().parents[1]
 CARD = ROOT / "Resources" / "Models" / "MODEL_CARD.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), CARD]
+SCRIPTS = sorted((ROOT / "training").glob("*.py"))
 CONFIGURATIONS = sorted((ROOT / "training" / "configs").glob("*.yaml"))
 
 PROGRAM = "dal-anomaly"
@@ -183,13 +184,13 @@ def test_commands_and_options_exist(page: Path) -> None:
     assert [problem for words in mentions if (problem := problem_with(words))] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=label)
-def test_options_of_the_training_module_exist(page: Path) -> None:
-    source = (ROOT / "training" / TRAINING_MODULE / "__main__.py").read_text(encoding="utf-8")
-    known = set(re.findall(r"\"(--?[a-z]+)\"", source)) | {"--help", "-h"}
-    assert "--accelerator" in known
-    mentions = words_after(TRAINING_MODULE, page.read_text(encoding="utf-8"))
-    assert {word for words in mentions for word in words if re.match(r"--?[a-z]", word)} <= known
+@pytest.mark.parametrize("program", [TRAINING_MODULE, *(path.name for path in SCRIPTS)])
+def test_options_of_the_training_module_and_scripts_exist(program: str) -> None:
+    path = ROOT / "training" / program
+    source = (path / "__main__.py" if path.is_dir() else path).read_text(encoding="utf-8")
+    known = set(re.findall(r"\"(--?[a-z][a-z-]*)\"", source)) | {"--help", "-h"}
+    mentions = [words for page in PAGES for words in words_after(program, page.read_text(encoding="utf-8"))]
+    assert {word.strip("[],;") for words in mentions for word in words if re.match(r"\[?--?[a-z]", word)} <= known
 
 
 @pytest.mark.parametrize("page", PAGES, ids=label)

@@ -4,10 +4,10 @@
     dal-anomaly calibrate FOLDER/healthy.csv -o NEW.dalmodel --source "24 generated subjects"
     dal-anomaly evaluate FOLDER/lesions.csv -o evaluation --model NEW.dalmodel
 
-Every subject is generated from a record that training holds out, as a T1 and a T2 scan, stripped of its skull, with the
-effects of a scanner that training knows. The lesions are those of validation, every kind in turn; each kind is a data
-set of its own. FOLDER must be new. What is generated from label maps need not look like what a hospital scans:
-thresholds for real scans need real healthy scans.
+Every pair of scans, T1 and T2, is generated from a record that training holds out, which the column `subject` names,
+stripped of its skull, with the effects of a scanner that training knows. The lesions are those of validation, every
+kind in turn; each kind is a data set of its own. FOLDER must be new. What is generated from label maps need not look
+like what a hospital scans: thresholds for real scans need real healthy scans.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def write_cases(pack: Pack, folder: Path, healthy: int, lesions: int, seed: int,
     Args:
         pack: whose held-out records the subjects come from.
         folder: must be new or empty.
-        healthy: how many healthy subjects.
-        lesions: how many subjects with lesions.
+        healthy: how many healthy pairs.
+        lesions: how many pairs with lesions.
         seed: another one gives other subjects.
         grid: the scans' own.
 
@@ -87,24 +87,24 @@ def write_cases(pack: Pack, folder: Path, healthy: int, lesions: int, seed: int,
 
 
 def _healthy_rows(pairs: PairGenerator, folder: Path, index: int) -> Iterator[tuple[str, ...]]:
-    subject = f"healthy{index:03d}"
     generator = generator_for(CPU, pairs.seed, "synthetic cases", "healthy", index)
-    for sequence, image in _write_scans(pairs, pairs.pictures(generator), folder, subject, generator):
-        yield subject, "synthetic healthy", sequence, image, ""
+    pictures = pairs.pictures(generator)
+    for sequence, image in _write_scans(pairs, pictures, folder, f"healthy{index:03d}", generator):
+        yield pictures.record, "synthetic healthy", sequence, image, ""
 
 
 def _lesion_rows(pairs: PairGenerator, folder: Path, index: int) -> Iterator[tuple[str, ...]]:
-    subject, kind = f"lesion{index:03d}", KINDS[index % len(KINDS)]
+    name, kind = f"lesion{index:03d}", KINDS[index % len(KINDS)]
     generator = generator_for(CPU, pairs.seed, "synthetic cases", "lesions", index)
     lesioned = insert_lesions(pairs.pictures(generator), kind, tuple(reversed(pairs.grid.spacing)), generator)
-    mask = f"{subject}_lesion.nii.gz"
+    mask = f"{name}_lesion.nii.gz"
     _write(lesioned.lesion.numpy().astype(np.uint8), pairs.grid, folder / mask)
-    for sequence, image in _write_scans(pairs, lesioned.pictures, folder, subject, generator):
-        yield subject, f"synthetic {kind.name}", sequence, image, mask
+    for sequence, image in _write_scans(pairs, lesioned.pictures, folder, name, generator):
+        yield lesioned.pictures.record, f"synthetic {kind.name}", sequence, image, mask
 
 
 def _write_scans(
-    pairs: PairGenerator, pictures: Pictures, folder: Path, subject: str, generator: torch.Generator
+    pairs: PairGenerator, pictures: Pictures, folder: Path, name: str, generator: torch.Generator
 ) -> Iterator[tuple[str, str]]:
     """Sequence and file name of every scan of a subject."""
     spacing = tuple(reversed(pairs.grid.spacing))
@@ -112,9 +112,9 @@ def _write_scans(
         image = scan(picture, pictures.brain, spacing, pairs.config, generator) * INTENSITY_SCALE
         # 0 is outside the brain: that is how a stripped scan is recognised
         inside = np.where(pictures.brain.numpy() > 0, image.round().clamp_min(1).numpy(), 0)
-        name = f"{subject}_{sequence}.nii.gz"
-        _write(inside.astype(np.int16), pairs.grid, folder / name)
-        yield sequence, name
+        file = f"{name}_{sequence}.nii.gz"
+        _write(inside.astype(np.int16), pairs.grid, folder / file)
+        yield sequence, file
 
 
 def _write(array: np.ndarray, grid: GridConfig, path: Path) -> None:

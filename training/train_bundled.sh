@@ -5,7 +5,7 @@
 # pieces, its first part on a pack without N4, its third part twice, so that this gives its like, not its bytes. Interrupted,
 # the same command goes on. Thresholds are calibrated afterwards: `dal-anomaly calibrate`.
 set -euo pipefail
-if [[ $# -ne 5 ]]; then
+if [[ $# -ne 5 || -z "$1" ]]; then
     sed -n '2,6s/^# //p' "$0" >&2
     exit 2
 fi
@@ -18,7 +18,7 @@ for folder in "${folders[@]}"; do maps+=(--label-maps "$folder"); done
 part() {
     local run="$folder/$2"
     [[ -e "$run/model.dalmodel" ]] && return
-    if [[ -e "$run/last.pt" ]]; then
+    if [[ -e "$run/last.pt" || -e "$run/best.pt" ]]; then
         dal-anomaly train --config "$run/config.yaml" --data "$folder/pack" -o "$run" --resume
     else
         dal-anomaly train --config "$here/configs/$1.yaml" --data "$folder/pack" -o "$run" ${3:+--start "$folder/$3"}

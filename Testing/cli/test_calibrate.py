@@ -116,6 +116,16 @@ def test_every_data_set_of_the_table_can_keep_the_volumes_by_itself(
     assert every != together
 
 
+def test_scans_of_the_same_subject_of_a_data_set_are_of_one_person(
+    calibrate: Callable[..., Result], healthy: Path, tmp_path: Path
+) -> None:
+    rows = healthy.read_text(encoding="utf-8").replace("s1,", "s0,").replace("s2,healthy", "s0,elsewhere")
+    healthy.write_text(rows, encoding="utf-8")
+    assert calibrate().exit_code == 0
+    (entry,) = load_model(tmp_path / "new.dalmodel").metadata.calibration.values()
+    assert "only 3 healthy scans of 2 subjects" in entry.warnings[0]
+
+
 def test_the_table_fits_a_usual_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     entry = made_up_calibration(thresholds=(0.0054321, 0.011234, 0.022812), scans=120)
     Console(width=80).print(shown_calibration({"T1": entry, "T2": entry}))

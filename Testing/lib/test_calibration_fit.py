@@ -85,6 +85,16 @@ def test_scores_that_are_next_to_nothing_are_not_looked_at() -> None:
     assert fit([shown, faintest], SETTINGS).scans == 2
 
 
+def test_the_lowest_scores_of_a_scan_count_where_nothing_lies_below_them() -> None:
+    low = np.zeros(GRID.shape, np.float32)
+    low[5:20, 5:20, 5:20] = 0.0201
+    shown = false_positives(Volume(low, GRID), whole(), 0.1)
+    assert shown.known_from == 0
+    volume, count = shown.at(np.array([0.0202, 0.0195, 0.001]))
+    assert volume == pytest.approx([0, 27, 27])
+    assert count.tolist() == [0, 1, 1]
+
+
 def test_a_scan_without_any_score_shows_nothing() -> None:
     nothing = false_positives(Volume(np.zeros(GRID.shape, np.float32), GRID), whole(), 0.1)
     volume, count = nothing.at(np.array([0.1, 1.0]))
@@ -181,6 +191,24 @@ def test_a_scan_left_out_costs_what_the_others_threshold_shows_in_it() -> None:
         left_out = fit([exponential(scale) for scale in scales], SETTINGS).presets[name].left_out_ml
         assert left_out == pytest.approx(target * (scales / of_others).mean(), rel=0.06)
     assert fit([exponential(30)], SETTINGS).presets["balanced"].left_out_ml is None
+
+
+def test_scans_of_one_subject_do_not_count_as_other_people() -> None:
+    people = [exponential(scale) for scale in (5, 20, 30, 40, 50, 60, 70, 80, 90, 155)]
+    names = [f"subject {number}" for number in range(10)]
+    once, again = fit(people, SETTINGS, None, names), fit(people * 3, SETTINGS, None, names * 3)
+    assert once == fit(people, SETTINGS)
+    for name in PRESETS:
+        first, second = once.presets[name], again.presets[name]
+        assert second.threshold == first.threshold
+        assert second.left_out_ml == pytest.approx(first.left_out_ml, rel=1e-3)
+        assert second.threshold_interval == pytest.approx(first.threshold_interval, rel=1e-3)
+        assert second.false_positive_ml_interval == pytest.approx(first.false_positive_ml_interval, rel=1e-3)
+    (warning,) = fit(people[:3] * 4, SETTINGS, None, names[:3] * 4).warnings
+    assert warning.startswith("measured on only 12 healthy scans of 3 subjects, and 10 subjects are needed")
+    alone = fit(people, SETTINGS, None, names[:1] * 10).presets["balanced"]
+    assert alone.left_out_ml is None
+    assert alone.threshold_interval == pytest.approx((alone.threshold,) * 2, rel=1e-4)
 
 
 def test_every_data_set_keeps_the_volumes_by_itself() -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,6 +92,39 @@ def test_writing_again_replaces_the_pack_and_leaves_no_half_files(tmp_path: Path
     pack = Pack(written(tmp_path, seed=1))
     np.testing.assert_array_equal(pack.labels(pack.records[0]), random_labels((3, 5, 7), 1))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pack.bin", "pack.json"]
+
+
+def test_a_pack_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Pack(written(tmp_path, seed=0)).sha256
+    write = Path.write_bytes
+
+    def full(self: Path, data: bytes) -> int:
+        if "json" in self.name:
+            raise OSError(28, "No space left on device")
+        return write(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match=r"pack\.json: the disk is full"):
+        written(tmp_path, seed=1)
+    assert Pack(tmp_path).sha256 == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pack.bin", "pack.json"]
+
+
+def test_a_killed_replacement_leaves_no_pack_rather_than_a_mixed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path, seed=0)
+    replace = os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        if target.name == "pack.json":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        written(tmp_path, seed=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["pack.bin"]
 
 
 def test_images_of_another_shape_are_refused() -> None:

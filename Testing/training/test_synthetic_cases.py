@@ -54,13 +54,19 @@ def rows(table: Path) -> list[dict[str, str]]:
 def test_tables_name_scans_that_are_there_and_healthy_ones_have_no_lesion(cases: Path) -> None:
     healthy, lesions = rows(cases / "healthy.csv"), rows(cases / "lesions.csv")
     assert list(healthy[0]) == list(COLUMNS)
-    assert [(row["subject"], row["sequence"]) for row in healthy] == [
-        (f"healthy00{index}", sequence) for index in range(2) for sequence in ("T1", "T2")
+    assert [(row["image"], row["sequence"]) for row in healthy] == [
+        (f"healthy00{index}_{sequence}.nii.gz", sequence) for index in range(2) for sequence in ("T1", "T2")
     ]
     assert all(row["lesion"] == "" for row in healthy)
     assert [row["dataset"] for row in lesions] == [f"synthetic {kind.name}" for kind in KINDS[:2] for _ in range(2)]
     named = {row[column] for row in (*healthy, *lesions) for column in ("image", "lesion")} - {""}
     assert {path.name for path in cases.iterdir()} == named | {"healthy.csv", "lesions.csv"}
+
+
+def test_the_subject_is_the_record_whose_anatomy_it_is(pack_folder: Path, cases: Path) -> None:
+    (held_out,) = Pack(pack_folder).records[9:]
+    for table in ("healthy.csv", "lesions.csv"):
+        assert {row["subject"] for row in rows(cases / table)} == {held_out.name}
 
 
 def test_the_tables_are_what_calibrate_and_evaluate_read(cases: Path) -> None:

@@ -27,7 +27,7 @@ def head(known: bool = True) -> Pictures:
     tissues[radius < 0.2] = 1
     brain = (tissues > 0).float()
     images = torch.stack([torch.tensor((0, csf, 0, white))[tissues] for csf, white in zip(CSF, WHITE, strict=True)])
-    return Pictures(images, brain, tissues if known else torch.where(brain > 0, -1, 0))
+    return Pictures(images, brain, tissues if known else torch.where(brain > 0, -1, 0), "made up")
 
 
 HEAD = head()

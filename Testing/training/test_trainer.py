@@ -589,6 +589,23 @@ def test_what_is_validated_is_the_average(toy_pack: Pack, tmp_path: Path, write_
     assert trainer.validated_network is trainer.average.network
 
 
+def test_a_run_that_saved_nothing_but_its_best_goes_on_from_there(
+    toy_pack: Pack,
+    tmp_path: Path,
+    write_config: Callable[..., Path],
+    validating: Callable[..., list[ValidationResult]],
+) -> None:
+    results = validating(result(0.5), result(0.3))
+    config, run = load_training_config(write_config(stages=FIRST_STEPS, validate_every=2)), tmp_path / "run"
+    Trainer(config, toy_pack, run, Hardware("cpu")).fit(until=3, quiet=True)
+    (run / "last.pt").unlink()
+    assert checkpoint_of(run, "best.pt")["step"] == 2
+    resumed = Trainer(config, toy_pack, run, Hardware("cpu"))
+    assert resumed.fit(resume=True, quiet=True) == config.steps - 2
+    assert (results, resumed.best) == ([], 0.5)
+    assert checkpoint_of(run)["step"] == config.steps
+
+
 def test_the_best_of_a_run_that_saved_nothing_else_is_not_overwritten_or_taken_for_another_runs(
     toy_pack: Pack, finished_run: Any, tmp_path: Path
 ) -> None:

@@ -91,12 +91,20 @@ class PackWriter:
             "sha256": hashlib.sha256(self._data).hexdigest(),
             "bytes": len(self._data),
         }
-        # the description last: a pack without it is not a pack
-        for name, content in (("pack.bin", self._data), ("pack.json", json.dumps(header).encode())):
-            temporary = folder / f".{name}.part"
-            with writing(folder / name):
-                temporary.write_bytes(content)
-                os.replace(temporary, folder / name)
+        contents: dict[str, bytes | bytearray] = {"pack.bin": self._data, "pack.json": json.dumps(header).encode()}
+        parts = {name: folder / f".{name}.part" for name in contents}
+        try:
+            for name, content in contents.items():
+                with writing(folder / name):
+                    parts[name].write_bytes(content)
+            with writing(folder):
+                # a pack without its description is not a pack; with an older one it would be a damaged one
+                (folder / "pack.json").unlink(missing_ok=True)
+                for name, part in parts.items():
+                    os.replace(part, folder / name)
+        finally:
+            for part in parts.values():
+                part.unlink(missing_ok=True)
         return len(self._data)
 
 

@@ -183,15 +183,15 @@ class Trainer:
         return self.step - first
 
     def _start(self, resume: bool, start: Path | None) -> None:
-        path = self.run / "last.pt"
+        saved = [path for name in ("last.pt", "best.pt") if (path := self.run / name).exists()]
         if resume and start is not None:
             msg = "--resume continues the run with its own weights, --start begins one with others'; give one of them"
             raise UsageError(msg)
         if resume:
-            self._load(path)
+            # best.pt alone is of a run that was stopped before its first last.pt
+            self._load(saved[0] if saved else self.run / "last.pt")
             return
-        # best.pt alone is of a run that was stopped early, and would be exported as this one's
-        if any((self.run / name).exists() for name in ("last.pt", "best.pt")):
+        if saved:
             msg = (
                 f"{self.run} already holds a training run; add --resume to continue it, remove it or choose another "
                 "folder"

@@ -56,6 +56,8 @@ class Pictures:
     """Float32 (D, H, W), 0 or 1."""
     tissues: Tensor
     """Int64 (D, H, W), as in `PairedBatch`."""
+    record: str
+    """Name of the record whose anatomy it is."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ class PairGenerator:
         tissue = fractions[..., 0] + fractions[..., OUTER_CSF] < 0.5
         brain = random_brain_mask(whole, tissue, self._spacing[0], self.config, generator)
         images = self._images(subject, coordinates, fractions, generator)
-        return Pictures(images, brain, self._tissues(subject.record, images, fractions, brain))
+        tissues = self._tissues(subject.record, images, fractions, brain)
+        return Pictures(images, brain, tissues, subject.record.name)
 
     def fractions_in_frame(self, record: Record) -> Tensor:
         """Share of every label class in every voxel of an unmoved subject, float32 (D, H, W, classes)."""
